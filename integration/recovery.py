@@ -1,0 +1,193 @@
+"""What finds work that nobody answers: the sweep, the scan for rows to adopt, and what people are shown.
+
+The sweep decides nothing and runs no user code: it rings, and the claimant decides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections, models, transaction
+from django.db.models import CharField, Count, Exists, Min, OuterRef, Q
+from django.db.models.functions import Cast
+
+from integration.binding import RowBinding, bindings, message_of, registered
+from integration.conf import conf
+from integration.dispatch import circuit, publish_all
+from integration.entries import DatabaseNow, Entry
+from integration.protocol import Subject, later
+from integration.stage import adopt
+
+__all__ = ["Sweep", "aliases", "disagreeing", "due_again", "scan", "status", "sweep"]
+
+logger = logging.getLogger("statemachine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep did.
+
+    Attributes:
+        rung: Entries whose message was sent again.
+        unsent: Entries whose message could not be sent; they are due again after the grace.
+        adopted: Rows that were given an entry, by `scan`.
+    """
+
+    rung: int = 0
+    unsent: int = 0
+    adopted: int = 0
+
+    def __add__(self, other: Sweep) -> Sweep:
+        return Sweep(
+            rung=self.rung + other.rung,
+            unsent=self.unsent + other.unsent,
+            adopted=self.adopted + other.adopted,
+        )
+
+
+def due_again(now: datetime, ready_at: datetime, *, grace: timedelta, longest: timedelta) -> datetime:
+    """When to ring an unanswered entry again: after as long as it has waited, within bounds.
+
+    So a slow queue is not flooded, and no counter is needed.
+    """
+    return now + min(max(now - ready_at, grace), longest)
+
+
+def aliases() -> list[str]:
+    """The databases that hold entries."""
+    return [
+        alias for alias in connections if Entry._meta.db_table in connections[alias].introspection.table_names()
+    ]
+
+
+def sweep(*, using: str = "default", limit: int = 500, now: datetime | None = None) -> Sweep:
+    """Ring overdue entries again, oldest first.
+
+    Safe to repeat and to run in many processes at once. While the circuit to the broker is open it does
+    nothing, so that entries do not grow old for a message that nobody sent.
+
+    Args:
+        limit: Entries at most in this call.
+        now: Aware instant to measure from; the database's clock by default.
+    """
+    if circuit.is_open:
+        return Sweep()
+    messages = [message_of(entry, using) for entry in _take(using, limit, now) if registered(entry)]
+    unsent = publish_all(messages)
+    if unsent:
+        _due_soon([message.entry for message in unsent], using)
+    return Sweep(rung=len(messages) - len(unsent), unsent=len(unsent))
+
+
+def _take(using: str, limit: int, now: datetime | None) -> list[Entry]:
+    """Push the due instants of a batch, in one transaction: whoever commits first rings."""
+    features = connections[using].features
+    with transaction.atomic(using=using):
+        queryset = Entry.objects.using(using).overdue(now).order_by("due_at")
+        if features.has_select_for_update:
+            queryset = queryset.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+        batch = list(queryset.annotate(now=DatabaseNow())[:limit])
+        taken = []
+        for due_at, entries in _pushed(batch, now).items():
+            ids = [entry.pk for entry in entries]
+            still = Entry.objects.using(using).overdue(now).filter(pk__in=ids)
+            if still.update(due_at=due_at) == len(ids):
+                taken += entries
+            # else another sweep was first, on a database without row locks: it rings
+    return taken
+
+
+def _pushed(batch: list[Any], now: datetime | None) -> dict[datetime, list[Entry]]:
+    """The batch by when it is due again, in whole graces, so that a few updates do."""
+    settings, groups = conf(), defaultdict(list)
+    for entry in batch:
+        instant = now or batch[0].now
+        at = due_again(instant, entry.ready_at, grace=settings.grace, longest=settings.max_backoff)
+        groups[instant + settings.grace * round((at - instant) / settings.grace)].append(entry)
+    return groups
+
+
+def _due_soon(ids: list[int], using: str) -> None:
+    still = Entry.objects.using(using).open().filter(pk__in=ids, due_at__isnull=False)
+    still.update(due_at=later(None, conf().grace))
+
+
+def disagreeing(binding: RowBinding, using: str) -> models.QuerySet[Any]:
+    """Rows in a state of this pipeline whose open entry is missing, or tells of something else."""
+    owner, states = binding.owner, binding.states
+    entries = Entry.objects.using(using).filter(
+        model=owner._meta.label_lower,
+        field=binding.attribute,
+        object=Cast(OuterRef(owner._meta.pk.name), CharField()),
+        open=True,
+        epoch=OuterRef(binding.epoch),
+        state=OuterRef(binding.attribute),
+    )
+    working = [name for name, state in states.items() if state.works]
+    rows = owner._base_manager.using(using).filter(**{f"{binding.attribute}__in": list(states)})
+    agreeing = Exists(entries.exclude(task=""))
+    waiting = Exists(entries)
+    in_work = Q(**{f"{binding.attribute}__in": working})
+    return rows.exclude(in_work & agreeing).exclude(~in_work & waiting)
+
+
+def scan(*, using: str = "default", limit: int = 500, everything: bool = False) -> Sweep:
+    """Give an entry to rows that need one and have none, as raw SQL and bulk inserts leave them.
+
+    Safe to repeat. Rows in states that this code does not know are left alone.
+
+    Args:
+        limit: Rows at most, for each pipeline.
+        everything: Also rows in states where nothing is pending, for the sake of their history.
+    """
+    adopted = 0
+    for binding in list(bindings.values()):
+        rows = disagreeing(binding, using)
+        if not everything:
+            pending = [name for name, state in binding.states.items() if state.works or state.after]
+            rows = rows.filter(**{f"{binding.attribute}__in": pending})
+        for pk in rows.values_list("pk", flat=True)[:limit]:
+            subject = Subject(owner=binding.owner, pk=pk, field=binding.attribute, using=using)
+            adopted += adopt(subject, binding)
+    return Sweep(adopted=adopted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How many rows stand in a state, and what is wrong with them.
+
+    Attributes:
+        model: The label of the model.
+        field: The name of the status column.
+        state: The state.
+        rows: Open entries in it.
+        overdue: Of these, entries that were not answered in time.
+        parked: Of these, entries that only a person can help.
+        oldest: When the longest waiting of them was entered.
+    """
+
+    model: str
+    field: str
+    state: str
+    rows: int
+    overdue: int
+    parked: int
+    oldest: datetime
+
+
+def status(*, using: str = "default") -> Iterator[Standing]:
+    """Where the rows of every pipeline stand, from their open entries."""
+    groups = Entry.objects.using(using).open().order_by().values("model", "field", "state")
+    counted = groups.annotate(
+        rows=Count("pk"),
+        overdue=Count("pk", filter=Q(due_at__lte=DatabaseNow())),
+        parked=Count("pk", filter=Q(due_at__isnull=True) & ~Q(error="")),
+        oldest=Min("entered_at"),
+    )
+    for group in counted.order_by("model", "field", "oldest"):
+        yield Standing(**group)

@@ -1,0 +1,106 @@
+"""For the tests of a project: dispatched stages run inline, in the test's own process and transaction.
+
+With pytest, name this module in ``conftest.py`` and ask for the fixture::
+
+    pytest_plugins = ["integration.testing"]
+
+    def test_a_paper_is_published(db, stages):
+        paper = Paper.objects.create()
+        paper.submit()
+        stages.run()
+
+With Django's test classes, inherit `StagesMixin` and call ``self.run_stages()``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from integration.dispatch import Message
+    from integration.stage import Inline, Outcome
+
+__all__ = ["Stages", "StagesMixin", "inline_stages", "stages"]
+
+logger = logging.getLogger("statemachine")
+
+
+class Stages:
+    """The stages that a test dispatches."""
+
+    def __init__(self, inline: Inline) -> None:
+        self._inline = inline
+
+    def run(self, *, using: str = "default") -> list[tuple[Message, Outcome]]:
+        """Run what was dispatched, and what that dispatches, until nothing is left.
+
+        Inside a ``TestCase`` nothing is ever committed, so this also calls the ``on_commit`` callbacks
+        that were registered, as ``captureOnCommitCallbacks(execute=True)`` does. Backoffs count as
+        elapsed; waits and timers do not.
+
+        Returns:
+            Each message with what became of it, since the last call.
+        """
+        _commit_callbacks(using)
+        outcomes, self._inline.outcomes = self._inline.outcomes, []
+        return outcomes
+
+
+def _commit_callbacks(using: str) -> None:
+    from django.db import connections
+
+    connection = connections[using]
+    while connection.in_atomic_block and connection.run_on_commit:
+        callbacks, connection.run_on_commit = connection.run_on_commit, []
+        for _, callback, robust in callbacks:
+            _call(callback, robust)
+
+
+def _call(callback: Any, robust: bool) -> None:
+    try:
+        callback()
+    except Exception:
+        if not robust:
+            raise
+        logger.exception("A robust on_commit callback failed.")
+
+
+@contextmanager
+def inline_stages() -> Iterator[Stages]:
+    """Carry messages inline while the context lasts."""
+    from integration.dispatch import set_publisher
+    from integration.stage import Inline
+
+    inline = Inline()
+    before = set_publisher(inline)
+    try:
+        yield Stages(inline)
+    finally:
+        set_publisher(before)
+
+
+class StagesMixin:
+    """For ``TestCase`` and ``TransactionTestCase``: ``self.run_stages()`` runs what was dispatched."""
+
+    def setUp(self) -> None:
+        super().setUp()  # type: ignore[misc]
+        self.stages = self.enterContext(inline_stages())  # type: ignore[attr-defined]
+
+    def run_stages(self, *, using: str = "default") -> list[tuple[Message, Outcome]]:
+        return self.stages.run(using=using)  # type: ignore[no-any-return]
+
+
+try:
+    import pytest
+except ImportError:  # Django's test classes need no pytest
+    pass
+else:
+
+    @pytest.fixture
+    def stages() -> Iterator[Stages]:
+        """Dispatched stages, run inline."""
+        with inline_stages() as running:
+            yield running

@@ -1,0 +1,172 @@
+"""Everything that proves the project, on the wheel that users install.
+
+`nox -s tests` needs no server. `nox -s services` needs PostgreSQL, MariaDB, Redis and RabbitMQ.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+OUTSIDE = {"statemachine", "integration", "build", "dist", ".git", ".hypothesis", ".nox", ".venv"}
+IS_INSTALLED = "import statemachine as s, sys; assert s.__file__.startswith(sys.prefix), s.__file__"
+IS_ALONE = "from importlib.util import find_spec as f; assert not any(map(f, ('django', 'celery', 'kombu')))"
+SERVICES = "postgresql,mariadb,redis,amqp"
+
+# The corners run everything; between them, tests marked `slow` are left out.
+OLDEST = ("3.11", "5.2", "5.5")
+NEWEST = ("3.13", "6.1", "5.7")
+BETWEEN = [("3.12", "5.2", "5.7"), ("3.12", "6.0", "5.6"), ("3.13", "5.2", "5.7")]
+MATRIX = [OLDEST, *BETWEEN, NEWEST]
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+if RUNNING not in {python for python, _, _ in MATRIX}:
+    NEWEST = (RUNNING, *NEWEST[1:])  # a Python newer than this file still runs everything
+    MATRIX.append(NEWEST)
+
+built: list[Path] = []
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "core", "lint"]
+
+# pyenv's shims run the active versions only; the interpreters themselves always do.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+INTERPRETERS = [str(folder) for folder in sorted(PYENV.glob("versions/3.*/bin"))]
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *INTERPRETERS])
+
+
+@nox.session
+@nox.parametrize(
+    "python,django,celery",
+    [nox.param(*versions, id="py{}-django{}-celery{}".format(*versions)) for versions in MATRIX],
+)
+def tests(session: nox.Session, django: str, celery: str) -> None:
+    """Run everything that needs no server: `nox -s tests -- tests/statemachine -k graph` for a part."""
+    versions = (str(session.python), django, celery)
+    chosen = [f"django=={django}.*", f"celery=={celery}.*"]
+    install(session, "demo", "test", chosen=chosen, free=["django", "celery", "kombu"])
+    marks = "not services" if versions in (OLDEST, NEWEST) else "not services and not slow"
+    pytest(session, stage(session), "-n", "2", "-m", marks)
+
+
+@nox.session
+def core(session: nox.Session) -> None:
+    """Run `statemachine` alone, where neither Django nor Celery is installed."""
+    session.install("--constraint", str(ROOT / "constraints.txt"), "transitions", "pytest", "hypothesis")
+    install_wheel(session)
+    session.run("python", "-c", IS_ALONE, silent=True)
+    with session.chdir(stage(session, only="statemachine")):
+        session.run(
+            "pytest",
+            # pytest-django's own option is unknown without it: right here, a mistake everywhere else.
+            "--override-ini=strict_config=false",
+            "-Wignore:Unknown config option:pytest.PytestConfigWarning",
+            *(session.posargs or ["tests/statemachine"]),
+        )
+
+
+@nox.session
+def services(session: nox.Session) -> None:
+    """Run what talks to PostgreSQL, MariaDB, Redis and RabbitMQ.
+
+    They are looked for at POSTGRESQL_URL, MARIADB_URL, REDIS_URL and AMQP_URL, by default at their usual
+    local ports. One that ONWARD_EXPECT_SERVICES names, by default all, and that does not answer is a failure.
+    """
+    install(session, "demo", "postgresql", "mariadb", "redis", "test")
+    session.env["ONWARD_EXPECT_SERVICES"] = os.environ.get("ONWARD_EXPECT_SERVICES", SERVICES)
+    pytest(session, stage(session), "-m", "services")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style, types and the direction of imports."""
+    install(session, "demo", "redis", "test", "lint")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session(venv_backend="uv")
+def constraints(session: nox.Session) -> None:
+    """Write constraints.txt anew: today's versions, for every Python that is supported."""
+    source = "--all-extras --universal --python-version 3.11 --upgrade --no-emit-package onward"
+    output = (
+        "--no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file constraints.txt"
+    )
+    session.run(*f"uv pip compile pyproject.toml --quiet {source} {output}".split(), external=True)
+
+
+def install(session: nox.Session, *extras: str, chosen: Sequence[str] = (), free: Sequence[str] = ()) -> None:
+    """Install the wheel with these extras at the versions of constraints.txt, but for the free packages."""
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = Path(session.create_tmp()) / "constraints.txt"
+    pinned.write_text("\n".join(pin for pin in pins if pin.partition("==")[0] not in free))
+    requirement = f"onward[{','.join(extras)}] @ {wheel(session).as_uri()}"
+    session.install("--constraint", str(pinned), requirement, *chosen)
+    install_wheel(session)
+
+
+def install_wheel(session: nox.Session) -> None:
+    """Install this run's wheel, even over one of the same version that `nox -r` has kept."""
+    session.install("--force-reinstall", "--no-deps", str(wheel(session)))
+
+
+def wheel(session: nox.Session) -> Path:
+    """Build the wheel, once for each run of nox."""
+    if not built:
+        folder = Path(session.create_tmp()).resolve() / "wheel"
+        shutil.rmtree(folder, ignore_errors=True)
+        session.install("pip")
+        session.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
+        built.extend(folder.glob("onward-*.whl"))
+    return built[0]
+
+
+def stage(session: nox.Session, *, only: str = "") -> Path:
+    """Copy the checkout without its packages, so that the tests can import the installed ones alone."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        if Path(folder) == ROOT:
+            return {name for name in names if name in OUTSIDE or name.endswith("_cache")}
+        if only and Path(folder) == ROOT / "tests":
+            return {name for name in names if name not in {"__init__.py", only}}
+        return {"__pycache__"}
+
+    checkout = Path(session.create_tmp()) / "checkout"
+    shutil.rmtree(checkout, ignore_errors=True)
+    shutil.copytree(ROOT, checkout, ignore=left_out)
+    with session.chdir(checkout):
+        session.run("python", "-c", IS_INSTALLED, silent=True)
+    return checkout
+
+
+def transitions_sdist(session: nox.Session) -> Path:
+    """Fetch the source of the installed transitions, once for each version: its wheel has no tests."""
+    installed = "from importlib.metadata import version; print(version('transitions'))"
+    name = f"transitions-{str(session.run('python', '-c', installed, silent=True)).strip()}"
+    folder = session.cache_dir.resolve() / name
+    if not folder.is_dir():
+        sdists = Path(session.create_tmp()) / "sdists"
+        session.install("pip")
+        session.run(
+            *("pip", "download", "--quiet", "--no-deps", "--no-binary", "transitions"),
+            *("--dest", str(sdists), name.replace("-", "==")),
+        )
+        shutil.unpack_archive(sdists / f"{name}.tar.gz", sdists, filter="data")
+        shutil.move(sdists / name, folder)
+    return folder
+
+
+def pytest(session: nox.Session, checkout: Path, *options: str) -> None:
+    session.env["TRANSITIONS_SDIST"] = str(transitions_sdist(session))
+    with session.chdir(checkout):
+        session.run("pytest", "--timeout=180", *options, *session.posargs)

@@ -1,0 +1,140 @@
+"""``python -m statemachine``: verify or draw a machine from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import reduce
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from statemachine.diagrams import FORMATS, draw
+from statemachine.errors import DeclarationError, StateMachineError
+from statemachine.graph import Graph
+from statemachine.verify import verify
+
+__all__ = ["main"]
+
+_SUFFIXES = {".mmd": "mermaid", ".md": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 when it did what was asked, 1 when a property does not hold, 2 when it could not be asked.
+    """
+    options = _parser().parse_args(arguments)
+    # As Python does for a script, and not for an installed command.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return int(options.run(options))
+    except (StateMachineError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m statemachine", description="Verify or draw a machine.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    verifying = commands.add_parser("verify", help="prove that no run gets stuck, or show how one does")
+    verifying.set_defaults(run=_verify)
+    drawing = commands.add_parser("draw", help="draw the states and the edges between them")
+    drawing.set_defaults(run=_draw)
+    drawing.add_argument("--format", choices=tuple(FORMATS), help="by the suffix of FILE, or mermaid")
+    drawing.add_argument("--output", type=Path, metavar="FILE", help="write there, and not to the terminal")
+    for command in (verifying, drawing):
+        command.add_argument("machine", metavar="module:machine", help="such as papers.machine:review")
+    return parser
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(_graph(options.machine))
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _draw(options: argparse.Namespace) -> int:
+    format = options.format or _format_of(options.output)
+    drawing = draw(_graph(options.machine), format)
+    if options.output is None:
+        print(drawing, end="")
+    else:
+        options.output.write_text(_fenced(drawing, format, options.output), encoding="utf-8")
+    return 0
+
+
+def _format_of(output: Path | None) -> str:
+    """Raises: DeclarationError: No format has that suffix."""
+    if output is None:
+        return "mermaid"
+    if output.suffix.lower() not in _SUFFIXES:
+        raise DeclarationError(
+            f"The suffix of {str(output)!r} does not say which format to write.",
+            hint=f"End it in {', '.join(_SUFFIXES)}, or pass --format.",
+        )
+    return _SUFFIXES[output.suffix.lower()]
+
+
+def _fenced(drawing: str, format: str, output: Path) -> str:
+    """Make Mermaid a block of code in a Markdown file, where it would be prose otherwise."""
+    if format == "mermaid" and output.suffix.lower() == ".md":
+        return f"```mermaid\n{drawing}```\n"
+    return drawing
+
+
+def _graph(machine: str) -> Graph:
+    """Import what ``module:attribute`` names.
+
+    Raises:
+        DeclarationError: There is no such module or attribute, or it is no machine.
+    """
+    module, colon, attribute = machine.partition(":")
+    if not (module and colon and attribute):
+        raise DeclarationError(
+            f"{machine!r} names no machine.", hint="Write module:machine, such as papers.machine:review."
+        )
+    found = _attribute(_imported(module), attribute)
+    graph = found if isinstance(found, Graph) else getattr(found, "graph", None)
+    if not isinstance(graph, Graph):
+        raise DeclarationError(
+            f"{machine!r} is no machine but of type {type(found).__name__!r}.",
+            hint="Name a StateMachine or a Graph.",
+        )
+    return graph
+
+
+def _imported(module: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except StateMachineError:
+        raise
+    except (Exception, SystemExit) as error:
+        # The module is the user's and may raise anything, or end like a script, which would look like success.
+        raise DeclarationError(
+            f"The module {module!r} cannot be imported: {type(error).__name__}: {error}.",
+            hint="Run this where `import` finds it; a module that needs Django is verified with manage.py.",
+        ) from error
+
+
+def _attribute(module: ModuleType, path: str) -> Any:
+    try:
+        return reduce(getattr, path.split("."), module)
+    except AttributeError as error:
+        machines = [name for name, value in vars(module).items() if _is_machine(value)]
+        raise DeclarationError(
+            f"The module {module.__name__!r} has no {path!r}.",
+            hint=f"Its machines are: {', '.join(machines) or 'none'}.",
+        ) from error
+
+
+def _is_machine(value: object) -> bool:
+    # Asked of the type: a machine that is declared wrongly raises when its graph is read.
+    return isinstance(value, Graph) or hasattr(type(value), "graph")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""`Enqueue`: the task of a state, a value and the ``on_enter`` callback in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from statemachine.errors import DeclarationError
+
+__all__ = ["Enqueue"]
+
+
+@dataclass(frozen=True, init=False)
+class Enqueue:
+    """Enqueue a task when a state is entered; what that means is supplied when the machine is bound.
+
+    Frozen and hashable: equal declarations are equal values.
+
+    Attributes:
+        task: The task's registered name.
+        kwargs: What the body finds in ``stage.kwargs``: hashable values, as sorted pairs.
+        lease: How long a claim lasts without a sign of life; None for the default.
+        max_attempts: Failed attempts until the stage is given up; at least 1, None for the default.
+        backoff: The wait after the first failed attempt, doubled by each one; None for the default.
+        max_runtime: How long one attempt may keep its lease alive.
+        queue: The queue to send to; None for the task's own.
+        priority: The message's priority; None for the broker's default.
+    """
+
+    task: str
+    kwargs: tuple[tuple[str, Any], ...]
+    lease: timedelta | None
+    max_attempts: int | None
+    backoff: timedelta | None
+    max_runtime: timedelta
+    queue: str | None
+    priority: int | None
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        lease: timedelta | None = None,
+        max_attempts: int | None = None,
+        backoff: timedelta | None = None,
+        max_runtime: timedelta = timedelta(hours=1),
+        queue: str | None = None,
+        priority: int | None = None,
+    ) -> None:
+        if not isinstance(task, str) or not task:
+            raise DeclarationError(
+                f"Enqueue needs the registered name of a task, not {task!r}.",
+                hint='Write Enqueue("app.task").',
+            )
+        pairs = tuple(sorted((kwargs or {}).items()))
+        try:
+            hash(pairs)
+        except TypeError as error:
+            raise DeclarationError(
+                f"The kwargs of {task!r} cannot be hashed: {error}.",
+                hint="Use strings, numbers and tuples; a task reads larger things from its row.",
+            ) from error
+        if max_attempts is not None and max_attempts < 1:
+            raise DeclarationError(
+                f"{task!r} has max_attempts={max_attempts}, so it would never run.",
+                hint="Give it at least one attempt.",
+            )
+        for name, value in {"lease": lease, "backoff": backoff, "max_runtime": max_runtime}.items():
+            if value is not None and not (isinstance(value, timedelta) and value > timedelta()):
+                raise DeclarationError(
+                    f"{task!r} has {name}={value!r}, which is no duration.",
+                    hint="Give it a positive timedelta.",
+                )
+        values = {
+            "task": task,
+            "kwargs": pairs,
+            "lease": lease,
+            "max_attempts": max_attempts,
+            "backoff": backoff,
+            "max_runtime": max_runtime,
+            "queue": queue,
+            "priority": priority,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __call__(self, event: Any) -> None:
+        """Run as an ``on_enter`` callback: hand the row and this value to the machine."""
+        event.machine.enqueue(event.model, self)
+
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.kwargs)
+        return f"{self.task}({arguments})" if arguments else self.task

@@ -1,0 +1,211 @@
+"""The declaration as frozen values. Whatever proves, draws, exports or walks reads these.
+
+A `Graph` is hashable, comparable and picklable; it knows neither the machine nor its callbacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from statemachine.enqueue import Enqueue
+
+__all__ = ["Edge", "Finding", "Graph", "Path", "StateValue"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateValue:
+    """What a state declares about itself.
+
+    Attributes:
+        name: What is stored in the status column.
+        label: What a person reads.
+        tags: Free words to ask about: ``"dashboard" in state.tags``.
+        phase: The part of the pipeline that it belongs to; drawn as a cluster.
+        final: A run may end here; nothing is left to do.
+        waits_for: Who moves a row out of here, where no task does.
+        after: A durable timer, ``(delay, trigger)``, of a state that waits.
+        done: The trigger of a stage that finished.
+        failed: The trigger of a stage that was given up.
+        stamps: The column that receives the instant of entry; may be empty.
+        steps: The tasks of the stage, in order; empty where nothing runs.
+    """
+
+    name: str
+    label: str = ""
+    tags: tuple[str, ...] = ()
+    phase: str | None = None
+    final: bool = False
+    waits_for: str = ""
+    after: tuple[timedelta, str] | None = None
+    done: str = "advance"
+    failed: str = "fail"
+    stamps: str = ""
+    steps: tuple[Enqueue, ...] = ()
+
+    @property
+    def works(self) -> bool:
+        """Whether entering this state starts a task."""
+        return bool(self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """A declared transition.
+
+    Attributes:
+        trigger: The method that fires it.
+        source: The state that it leaves.
+        dest: The state that it enters; the source itself on an internal edge.
+        guards: The names of its conditions, an ``unless`` as ``not name``; empty when it always passes.
+        internal: Whether it runs callbacks without leaving the state.
+        writes: Further columns that are written with the status.
+    """
+
+    trigger: str
+    source: str
+    dest: str
+    guards: tuple[str, ...] = ()
+    internal: bool = False
+    writes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        guards = f" [{' and '.join(self.guards)}]" if self.guards else ""
+        return f"{self.source} --{self.trigger}{guards}--> {self.dest}"
+
+
+@dataclass(frozen=True)
+class Path:
+    """A walk through the graph that prints as a story: where it starts, and the edges taken."""
+
+    start: str
+    edges: tuple[Edge, ...] = ()
+
+    @property
+    def end(self) -> str:
+        return self.edges[-1].dest if self.edges else self.start
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states visited, in order: one more than there are edges."""
+        return (self.start, *(edge.dest for edge in self.edges))
+
+    def __len__(self) -> int:
+        return len(self.edges)
+
+    def then(self, edge: Edge) -> Path:
+        return Path(self.start, (*self.edges, edge))
+
+    def __str__(self) -> str:
+        lines = [f"starts in {self.start!r}"]
+        lines += [f"{edge.trigger}() moves it to {edge.dest!r}" for edge in self.edges]
+        return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A property that does not hold, with the shortest path that shows it.
+
+    The fields are those of Django's ``CheckMessage``, so a finding becomes a system check as it is.
+
+    Attributes:
+        property: The name of the property, such as ``can-reach-goal``.
+        msg: The problem and its cause.
+        hint: What to do about it.
+        state: The state that it is about.
+        path: The shortest way from the initial state to the problem; None where there is none to show.
+        level: ``error``: a row can get stuck or lost; ``warning``: the declaration says too little.
+    """
+
+    property: str
+    msg: str
+    hint: str = ""
+    state: str = ""
+    path: Path | None = None
+    level: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        parts = [f"{self.property}: {self.msg}"]
+        if self.path is not None:
+            parts.append("\n".join(f"  {line}" for line in str(self.path).splitlines()))
+        if self.hint:
+            parts.append(f"  Hint: {self.hint}")
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """States and edges, and where a run begins and means to end.
+
+    Attributes:
+        name: What the machine is called.
+        states: In order of declaration.
+        edges: In order of declaration: of several edges of a trigger the first whose guards pass is taken.
+        initial: The state of a new row.
+        goals: The states that every run means to reach; at least one.
+    """
+
+    name: str
+    states: tuple[StateValue, ...]
+    edges: tuple[Edge, ...]
+    initial: str
+    goals: tuple[str, ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, StateValue]:
+        return {state.name: state for state in self.states}
+
+    @cached_property
+    def outgoing(self) -> Mapping[str, tuple[Edge, ...]]:
+        """The edges that leave each state, internal ones included; every state is a key."""
+        return _grouped(self, "source")
+
+    @cached_property
+    def incoming(self) -> Mapping[str, tuple[Edge, ...]]:
+        """The edges that enter each state, internal ones included; every state is a key."""
+        return _grouped(self, "dest")
+
+    @cached_property
+    def phases(self) -> tuple[str, ...]:
+        """The phases, in order of their first state."""
+        return tuple(dict.fromkeys(s.phase for s in self.states if s.phase is not None))
+
+    def __getitem__(self, name: str) -> StateValue:
+        return self.by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.by_name
+
+    def __iter__(self) -> Iterator[StateValue]:
+        return iter(self.states)
+
+    def tagged(self, *tags: str) -> tuple[str, ...]:
+        """The names of the states that carry at least one of the tags, in order of declaration."""
+        return tuple(s.name for s in self.states if not set(tags).isdisjoint(s.tags))
+
+    def in_phase(self, phase: str) -> tuple[str, ...]:
+        """The names of the states of a phase, in order of declaration."""
+        return tuple(s.name for s in self.states if s.phase == phase)
+
+    def triggers_from(self, state: str) -> tuple[str, ...]:
+        """The triggers that leave a state, each once, in order of declaration."""
+        return tuple(dict.fromkeys(edge.trigger for edge in self.outgoing[state]))
+
+    def failure_edges(self) -> frozenset[Edge]:
+        """The edges that a stage takes when it is given up."""
+        return frozenset(
+            e for e in self.edges if self[e.source].works and e.trigger == self[e.source].failed
+        )
+
+
+def _grouped(graph: Graph, end: Literal["source", "dest"]) -> dict[str, tuple[Edge, ...]]:
+    groups: dict[str, list[Edge]] = {state.name: [] for state in graph.states}
+    for edge in graph.edges:
+        groups[getattr(edge, end)].append(edge)
+    return {name: tuple(edges) for name, edges in groups.items()}
+
+
