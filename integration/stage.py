@@ -296,7 +296,8 @@ def run(
         lease=(_enqueue(entry, binding).lease if task else None) or conf().lease,
         strike=bool(task) and not spent,
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        now=entry.ready_at if elapsed else None,
+        # A second later: SQLite compares instants as text, and a whole second is printed shorter.
+        now=entry.ready_at + timedelta(seconds=1) if elapsed else None,
     )
     if token is None:
         return Outcome.DROPPED

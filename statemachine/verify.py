@@ -4,6 +4,7 @@ The limits first. A guard is a free choice here: it may pass or refuse whenever 
 finish or be given up, a timer may ring. So *proved* means that a way exists in the declaration, not that a
 run takes it; and a guard that refuses for ever is not seen. The one thing known about a guard is where
 there is none: an edge without conditions is always taken, so the later edges of its trigger never are.
+``to_state``, which may put a row anywhere, is no edge.
 
 Each property is a function from a graph to its findings, in order of declaration. All of them together
 take time linear in states and edges, and no recursion.
@@ -121,7 +122,7 @@ def every_run_can_reach_a_goal(graph: Graph) -> Iterator[Finding]:
         return
     hopeful, goals = search.can_reach(graph.goals), _either(graph.goals)
     for state in graph:
-        if state.name in search.arrivals and state.name not in hopeful and not state.final:
+        if state.name not in hopeful and not state.final and state.name in search.arrivals:
             yield search.finding(
                 "can-reach-goal",
                 state,
@@ -144,7 +145,7 @@ def every_finished_stage_moves_on(graph: Graph) -> Iterator[Finding]:
                 state,
                 msg=f"{state.name!r} runs {_tasks(state)}, but has no edge for {state.done!r}: "
                 "there is no way out on success.",
-                hint=f"Declare an edge of {state.done!r} from {state.name!r}, or name another: done='...'.",
+                hint=f"Declare an edge of {state.done!r} from {state.name!r}, or correct its done='...'.",
             )
 
 
@@ -163,7 +164,7 @@ def every_stage_can_be_given_up(graph: Graph) -> Iterator[Finding]:
                 state,
                 msg=f"{state.name!r} runs {_tasks(state)}, but has no edge for {state.failed!r}: "
                 "there is no way out on failure.",
-                hint=f"Declare an edge of {state.failed!r} from {state.name!r}, or name another: failed='...'.",
+                hint=f"Declare an edge of {state.failed!r} from {state.name!r}, or correct its failed='...'.",
             )
         elif state.works and all(edge.guards for edge in edges):
             yield search.finding(
@@ -207,7 +208,8 @@ def every_final_state_is_an_end(graph: Graph) -> Iterator[Finding]:
                 hint="A source of '*' takes final states along: list the sources, or drop final=True.",
                 level="warning",
             )
-            yield replace(found, path=found.path and found.path.then(leaving[0]))
+            # A path of no edges is falsy.
+            yield found if found.path is None else replace(found, path=found.path.then(leaving[0]))
 
 
 def every_state_names_who_moves_it(graph: Graph) -> Iterator[Finding]:
@@ -239,7 +241,7 @@ def every_timer_can_fire(graph: Graph) -> Iterator[Finding]:
                 "timer-can-fire",
                 state,
                 msg=f"The timer of {state.name!r} fires {state.after[1]!r}, which has no edge from there.",
-                hint=f"Declare an edge of {state.after[1]!r} from {state.name!r}, or name another: after=(..., '...').",
+                hint=f"Declare an edge of {state.after[1]!r} from {state.name!r}, or correct its after.",
             )
 
 
@@ -265,25 +267,16 @@ def every_edge_can_be_taken(graph: Graph) -> Iterator[Finding]:
 
 PROPERTIES: Mapping[str, tuple[str, Property]] = {
     "reachable": ("some run enters every state", every_state_is_reachable),
-    "can-reach-goal": (
-        "from every reachable state that is not final a path leads to a goal",
-        every_run_can_reach_a_goal,
-    ),
-    "finished-stage-moves-on": (
-        "every state with a task has an edge for its success",
-        every_finished_stage_moves_on,
-    ),
+    "can-reach-goal": ("a path leads to a goal from all but the final states", every_run_can_reach_a_goal),
+    "finished-stage-moves-on": ("every task has an edge for its success", every_finished_stage_moves_on),
     "stage-can-be-given-up": (
-        "every state with a task has an edge for its failure that no guard refuses",
+        "every task has an edge for its failure that no guard refuses",
         every_stage_can_be_given_up,
     ),
-    "can-be-left": (
-        "every state that is neither final nor a goal has an edge to another state",
-        every_state_can_be_left,
-    ),
+    "can-be-left": ("an edge leaves every state that is neither final nor a goal", every_state_can_be_left),
     "final-is-an-end": ("no edge leaves a final state", every_final_state_is_an_end),
     "names-who-moves-it": (
-        "every state that is neither final nor a goal has a task, a timer or somebody it waits for",
+        "every other state has a task, a timer or somebody it waits for",
         every_state_names_who_moves_it,
     ),
     "timer-can-fire": ("every timer has an edge for its trigger", every_timer_can_fire),

@@ -14,6 +14,4 @@ class TeamAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "onboarding_pipeline_error",
         "onboarding_pipeline_started_at",
         "onboarding_pipeline_completed_at",
-        "newest_change_at",
-        "summary",
     ]

@@ -11,7 +11,7 @@ from integration.models import StateField, StateMachineModel
 from .machine import SECOND, onboarding
 from .ports import KINDS, Window
 
-__all__ = ["Change", "Insight", "Member", "Team", "WeeklyMetric"]
+__all__ = ["Change", "Insight", "Member", "Snapshot", "Team", "WeeklyMetric"]
 
 
 class Team(StateMachineModel):
@@ -26,10 +26,6 @@ class Team(StateMachineModel):
     onboarding_pipeline_error = models.TextField(blank=True)
     onboarding_pipeline_started_at = models.DateTimeField(null=True, blank=True)
     onboarding_pipeline_completed_at = models.DateTimeField(null=True, blank=True)
-    newest_change_at = models.DateTimeField(
-        null=True, blank=True, help_text="The instant that both phases count their days from."
-    )
-    summary = models.TextField(blank=True, help_text="The insights, in a paragraph.")
 
     def __str__(self) -> str:
         return self.name
@@ -52,16 +48,6 @@ class Team(StateMachineModel):
         entry = self.entries.filter(field="onboarding_pipeline_status").open().first()
         return entry.source if entry is not None else ""
 
-    def window(self, first_day: int, last_day: int) -> Window:
-        """The days, counted back from the newest change that the onboarding saw.
-
-        Raises:
-            ValueError: The members were not synced yet, so there is nothing to count from.
-        """
-        if self.newest_change_at is None:
-            raise ValueError(f"{self} has no newest change yet: its members must be synced first.")
-        return Window(self.newest_change_at, first_day, last_day)
-
     def update_pipeline_status(self, status: str, *, reason: str, by: Any = None) -> None:
         """Put the team into a state by hand: a jump, with who and why kept in its entry."""
         onboarding.to_state(self, status, reason=reason, by=by)
@@ -73,6 +59,21 @@ class Team(StateMachineModel):
 
     def clear_error(self, event: Any) -> None:
         self.onboarding_pipeline_error = ""
+
+
+class Snapshot(models.Model):
+    """What the stages know of the team as a whole; apart from it, so that saving a team cannot undo it."""
+
+    team = models.OneToOneField(Team, models.CASCADE, related_name="snapshot")
+    newest_change_at = models.DateTimeField(help_text="The instant that both phases count their days from.")
+    summary = models.TextField(blank=True, help_text="The insights, in a paragraph.")
+
+    def __str__(self) -> str:
+        return f"{self.team} at {self.newest_change_at:%Y-%m-%d}"
+
+    def window(self, first_day: int, last_day: int) -> Window:
+        """The days, counted back from the newest change that the onboarding saw."""
+        return Window(self.newest_change_at, first_day, last_day)
 
 
 class Member(models.Model):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from .metrics import Record, WeekMetrics
-from .models import Change, Insight, Member, Team, WeeklyMetric
+from .models import Change, Insight, Member, Snapshot, Team, WeeklyMetric
 from .ports import Analysis, Contributor, Person, Window
 from .ports import Change as SourceChange
 from .ports import Insight as Found
@@ -23,15 +24,17 @@ __all__ = [
     "start_over",
     "week_metrics",
     "write_analyses",
+    "write_summary",
 ]
 
 BATCH = 500
 
 
-def start_over(team: Team) -> None:
-    """Forget what an earlier onboarding found: its windows were counted from another newest change."""
+def start_over(team: Team, newest: datetime) -> None:
+    """Forget what an earlier onboarding found, and count days from a newest change."""
     for found in (team.changes, team.weeks, team.insights):  # type: ignore[attr-defined]
         found.all().delete()
+    Snapshot.objects.update_or_create(team=team, defaults={"newest_change_at": newest, "summary": ""})
 
 
 def replace_members(team: Team, people: Iterable[Contributor]) -> None:
@@ -182,6 +185,10 @@ def replace_insights(team: Team, found: Iterable[Found]) -> None:
         for position, insight in enumerate(found)
     ]
     Insight.objects.bulk_create(rows, batch_size=BATCH)
+
+
+def write_summary(team: Team, summary: str) -> None:
+    Snapshot.objects.filter(team=team).update(summary=summary)
 
 
 def found_insight(row: Insight) -> Found:

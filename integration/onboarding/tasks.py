@@ -18,7 +18,7 @@ from .adapters import analyst_for, source_for
 from .insights import find_insights
 from .machine import SECOND
 from .metrics import weekly
-from .models import Team
+from .models import Snapshot, Team
 from .ports import (
     PHASE_1,
     PHASE_2,
@@ -72,8 +72,18 @@ def analyst_of(team: Team) -> Analyst:
     )
 
 
+def snapshot_of(stage: Stage) -> Snapshot:
+    found = Snapshot.objects.filter(team=stage.row).first()
+    if found is None:
+        raise PermanentFailure(
+            f"{stage.row} was never synced, so there is no newest change to count days from. "
+            "Restart it."
+        )
+    return found
+
+
 def window_of(stage: Stage) -> Window:
-    return stage.row.window(stage.kwargs["first_day"], stage.kwargs["last_day"])  # type: ignore[no-any-return]
+    return snapshot_of(stage).window(stage.kwargs["first_day"], stage.kwargs["last_day"])
 
 
 @stage_task("onboarding.sync_members")
@@ -84,10 +94,8 @@ def sync_members(stage: Stage) -> None:
         source = source_of(team)
         people, newest = list(source.people()), source.newest()
     with stage.finish():
-        store.start_over(team)
+        store.start_over(team, newest)
         store.replace_members(team, people)
-        team.newest_change_at, team.summary = newest, ""
-        team.save(update_fields=["newest_change_at", "summary"])
 
 
 @stage_task("onboarding.sync_history")
@@ -135,7 +143,8 @@ def compute_insights(stage: Stage) -> None:
     team: Team = stage.row
     weeks = [store.week_metrics(row) for row in team.weeks.all()]  # type: ignore[attr-defined]
     names = dict(team.members.values_list("email", "name"))  # type: ignore[attr-defined]
-    found = find_insights(weeks, window=team.window(0, _last_day(team)), names=names)
+    window = snapshot_of(stage).window(0, _last_day(team))
+    found = find_insights(weeks, window=window, names=names)
     with stage.finish():
         store.replace_insights(team, found)
 
@@ -153,8 +162,7 @@ def generate_llm_insights(stage: Stage) -> None:
     with outside(stage):
         summary = analyst_of(team).summarise(found)
     with stage.finish():
-        team.summary = summary
-        team.save(update_fields=["summary"])
+        store.write_summary(team, summary)
 
 
 @stage_task("onboarding.start_phase2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from unicodedata import east_asian_width
 
 from statemachine.diagrams.sketch import (
     ARROWS,
@@ -131,6 +132,12 @@ def _escaped(text: str) -> str:
     return html.escape(printable(text))
 
 
+def _padded(line: str) -> str:
+    """Make room for letters that are wider than Graphviz takes them to be, such as Chinese ones."""
+    wide = sum(east_asian_width(letter) in "WF" for letter in line)
+    return line.center(len(line) + wide, _GAP)
+
+
 class _PlainLabels:
     """Labels for a Graphviz that was built without HTML-like ones, as the one for WebAssembly is.
 
@@ -143,7 +150,7 @@ class _PlainLabels:
         self._small: list[str] = []
 
     def __call__(self, big: Sequence[str], small: Sequence[str]) -> str:
-        return _quoted("\n".join([*big, *map(self._stand_in, small)]))
+        return _quoted("\n".join([*map(_padded, big), *map(self._stand_in, small)]))
 
     def _stand_in(self, line: str) -> str:
         self._small.append(line)

@@ -24,6 +24,8 @@ from statemachine.graph import StateValue
 
 __all__ = ["mermaid"]
 
+_LINES: Mapping[Line, str] = {"happy": "==>", "failure": "-.->", "aside": "-->", "internal": "-.->"}
+
 
 def mermaid(sketch: Sketch) -> str:
     ids = {state.name: _id(index, state.name) for index, state in enumerate(sketch.graph)}
@@ -52,7 +54,7 @@ def _state(sketch: Sketch, state: StateValue, ids: Mapping[str, str]) -> str:
 
 
 def _arrow(arrow: Arrow, ids: Mapping[str, str]) -> str:
-    head = _MERMAID_LINES[arrow.line]
+    head = _LINES[arrow.line]
     shaft = f"<{head}" if arrow.both else head
     label = (" / " if arrow.both else "<br/>").join(map(_entities, arrow.label))
     said = f'|"{label}"|' if label else ""
@@ -75,13 +77,10 @@ def _styles(sketch: Sketch, ids: Mapping[str, str]) -> Iterator[str]:
             yield f"  linkStyle {','.join(numbers)} stroke:{colour}"
 
 
-_MERMAID_LINES: Mapping[Line, str] = {"happy": "==>", "failure": "-.->", "aside": "-->", "internal": "-.->"}
-
-
 def _entities(text: str) -> str:
     """Write as Mermaid's entities what it might read as its own syntax, as HTML or as Markdown."""
     return re.sub(_SYNTAX, lambda match: f"#{ord(match[0])};", printable(text).replace("\n", " "))
 
 
-# All but words, and a hyphen or an underscore that is not within one.
-_SYNTAX = re.compile(r"[^\w\s,()/-]|(?<![^\W_])[-_]|[-_](?![^\W_])")
+# All but words, a hyphen or an underscore that is not within one, and what is a command anywhere on a line.
+_SYNTAX = re.compile(r"[^\w\s,()/-]|(?<![^\W_])[-_]|[-_](?![^\W_])|(?<=direction)\s")

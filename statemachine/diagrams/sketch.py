@@ -129,8 +129,9 @@ class Sketch:
         self.happy = happy_path(graph)
 
     @cached_property
-    def main(self) -> frozenset[str]:
-        return frozenset(self.happy.states)
+    def main(self) -> Mapping[str, int]:
+        """The states of the happy path, each with its position on it."""
+        return {state: position for position, state in enumerate(self.happy.states)}
 
     @cached_property
     def kinds(self) -> Mapping[str, Kind]:
@@ -211,7 +212,7 @@ class Sketch:
 
     @cached_property
     def _failed_into(self) -> frozenset[str]:
-        return frozenset(edge.dest for edge in self._failures) - self.main
+        return frozenset(edge.dest for edge in self._failures).difference(self.main)
 
     def _paired(self, joined: Mapping[Ends, Arrow]) -> Iterator[Arrow]:
         """Draw a failure and the way back from it as one arrow with two heads."""
@@ -235,7 +236,9 @@ class Sketch:
             if arrow.dest not in self.main and arrow.source != arrow.dest:
                 entering[arrow.dest].append(index)
         for state, indexes in entering.items():
-            from_main = [index for index in indexes if held[index].source in self.main] or indexes[:1]
+            from_main = [index for index in indexes if held[index].source in self.main]
+            from_main.sort(key=lambda index: self.main[held[index].source])
+            from_main = from_main or indexes[:1]
             # What fails belongs below the middle of what it may befall, an end to the right of all.
             ends = self.graph[state].final and state not in self._failed_into
             anchor = from_main[-1] if ends else _middle(from_main)

@@ -12,7 +12,7 @@ __all__ = ["analyst_for", "source_for"]
 GITHUB = re.compile(
     r"(?:github:|(?:https?|ssh|git)://(?:[^/@]+@)?(?:www\.)?github\.com/|git@github\.com:)"
     r"(?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?(?:/.*)?$",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://|^[\w.-]+@[\w.-]+:", re.IGNORECASE)
 

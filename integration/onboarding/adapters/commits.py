@@ -91,7 +91,7 @@ def _split(message: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """The little that a walk over a whole history needs of each commit, undecoded: a fifth of the time of all.
+    """The little that a walk over a whole history needs of each commit, undecoded: three times as fast.
 
     Attributes:
         seconds: The committer's time since 1970, within what datetime can hold.

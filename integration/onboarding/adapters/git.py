@@ -45,7 +45,7 @@ class GitSource:
     with addresses compared without case. `refs/replace` is honoured for commits. A commit dated more than a
     day after `clock` is in no window, unless all commits are.
 
-    The history is read once, on first use, and kept: 100,000 commits take about 30 MB.
+    The history is read once, on first use, and kept: 100,000 commits take about 20 MB.
 
     Args:
         path: The directory of the repository itself; parent directories are not searched.

@@ -29,7 +29,7 @@ __all__ = ["API", "GitHubSource"]
 
 API = "https://api.github.com"
 NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
-NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
+NAME = re.compile(r"\w[\w-]*/(?!\.\.?$)[\w.-]+", re.ASCII)
 
 Json = dict[str, Any]
 
@@ -53,7 +53,7 @@ class GitHubSource:
     def __init__(
         self, name: str, *, token: str = "", api: str = API, timeout: timedelta = timedelta(seconds=30)
     ) -> None:
-        if not NAME.match(name) or not is_http(api):
+        if not NAME.fullmatch(name) or not is_http(api):
             raise SourceError(
                 f"'{name}' at '{api}' is no repository on GitHub",
                 remedy="Give owner/name, and an http or https address of the REST interface.",

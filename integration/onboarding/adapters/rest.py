@@ -57,8 +57,12 @@ class Answer:
 
 def is_http(url: str) -> bool:
     """urllib also opens files, which nobody should reach by typing an address."""
-    parts = urlsplit(url)
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    clean = url.isascii() and url.isprintable() and " " not in url
+    return clean and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 class _SameHostOnly(HTTPRedirectHandler):
@@ -93,6 +97,9 @@ def ask(url: str, *, token: str = "", body: object = None, timeout: timedelta) -
             return Answer(status, headers, _json(_read(response, deadline), status))
     except (OSError, HTTPException) as error:
         raise NoAnswer(str(getattr(error, "reason", error)) or type(error).__name__) from error
+    except ValueError:
+        # The message of http.client shows the token.
+        raise NoAnswer("the address or the token has characters that HTTP does not allow") from None
 
 
 def _headers(token: str) -> dict[str, str]:

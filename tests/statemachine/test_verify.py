@@ -1,0 +1,544 @@
+"""What `verify` proves, and what it says when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import FrozenInstanceError
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statemachine.enqueue import Enqueue
+from statemachine.graph import Edge, Finding, Graph, StateValue
+from statemachine.verify import PROPERTIES, Report, verify
+
+
+def state(name: str, *, task: str = "", **values: object) -> StateValue:
+    steps = (Enqueue(task),) if task else ()
+    return StateValue(name=name, steps=steps, **values)  # type: ignore[arg-type]
+
+
+def edge(text: str, **values: object) -> Edge:
+    """Read ``source trigger dest guard…``."""
+    source, trigger, dest, *guards = text.split()
+    return Edge(source=source, trigger=trigger, dest=dest, guards=tuple(guards), **values)  # type: ignore[arg-type]
+
+
+def graph(states: Iterable[StateValue], *edges: str | Edge, goals: tuple[str, ...] = ("done",)) -> Graph:
+    states = tuple(states)
+    return Graph(
+        name="papers",
+        states=states,
+        edges=tuple(edge(e) if isinstance(e, str) else e for e in edges),
+        initial=states[0].name,
+        goals=goals,
+    )
+
+
+DRAFT = state("draft", waits_for="the author")
+DONE = state("done", final=True)
+
+REVIEW = Graph(
+    name="review",
+    states=(
+        DRAFT,
+        state("checking", task="papers.check"),
+        state("scoring", task="papers.score"),
+        state("published", final=True),
+        state("rejected", waits_for="the author", after=(timedelta(days=30), "discard")),
+        state("discarded", final=True),
+    ),
+    edges=(
+        edge("draft submit checking"),
+        edge("checking advance scoring"),
+        edge("scoring advance published"),
+        edge("checking fail rejected"),
+        edge("scoring fail rejected"),
+        edge("rejected revise draft"),
+        edge("rejected discard discarded"),
+    ),
+    initial="draft",
+    goals=("published",),
+)
+
+
+def only(graph: Graph) -> Finding:
+    (found,) = verify(graph).findings
+    return found
+
+
+# The report
+
+
+def test_a_graph_without_findings_is_ok_and_every_property_is_proved() -> None:
+    report = verify(REVIEW)
+
+    assert report.ok
+    assert report.findings == ()
+    assert (report.name, report.states, report.edges, report.reachable) == ("review", 6, 7, 6)
+    assert str(report) == (
+        "review: 6 states, 6 reachable, 7 edges\n"
+        "proved  reachable: some run enters every state\n"
+        "proved  can-reach-goal: a path leads to a goal from all but the final states\n"
+        "proved  finished-stage-moves-on: every task has an edge for its success\n"
+        "proved  stage-can-be-given-up: every task has an edge for its failure that no guard refuses\n"
+        "proved  can-be-left: an edge leaves every state that is neither final nor a goal\n"
+        "proved  final-is-an-end: no edge leaves a final state\n"
+        "proved  names-who-moves-it: every other state has a task, a timer or somebody it waits for\n"
+        "proved  timer-can-fire: every timer has an edge for its trigger\n"
+        "proved  edge-can-be-taken: no edge is hidden behind an unguarded one\n"
+        "0 errors, 0 warnings"
+    )
+
+
+def test_a_finding_is_told_as_a_story_below_its_property() -> None:
+    report = verify(
+        graph([DRAFT, state("lost", waits_for="nobody"), DONE], "draft submit done", "draft drop lost")
+    )
+
+    assert not report.ok
+    assert (
+        "refuted can-reach-goal: a path leads to a goal from all but the final states\n"
+        "    can-reach-goal: No path leads from 'lost' to 'done': a run that is there never gets it done.\n"
+        "      1. starts in 'draft'\n"
+        "      2. drop() moves it to 'lost'\n"
+        "      Hint: Declare an edge that leads from 'lost' towards 'done'; "
+        "if a run may end otherwise, name that end as a goal too.\n"
+    ) in str(report)
+    assert str(report).endswith("2 errors, 0 warnings")
+
+
+def test_a_warning_alone_is_still_ok() -> None:
+    report = verify(graph([state("draft"), DONE], "draft submit done"))
+
+    assert report.ok
+    assert len(report.of_level("warning")) == 1
+    assert "doubted names-who-moves-it: every other state" in str(report)
+    assert str(report).endswith("0 errors, 1 warning")
+
+
+def test_a_report_is_a_frozen_value() -> None:
+    assert verify(REVIEW) == verify(REVIEW)
+    with pytest.raises(FrozenInstanceError):
+        verify(REVIEW).name = "other"  # type: ignore[misc]
+
+
+def test_every_property_is_reported_as_checked_and_says_what_it_claims_and_how_far() -> None:
+    report = verify(REVIEW)
+
+    assert [name for name, _ in report.checked] == list(PROPERTIES)
+    assert all((check.__doc__ or "").count("\n") >= 2 for _, check in PROPERTIES.values())
+
+
+# Reachable
+
+
+def test_a_state_that_no_edge_enters_is_an_error_without_a_path() -> None:
+    found = only(
+        graph([DRAFT, state("checking", waits_for="a person"), DONE], "draft submit done", "checking go done")
+    )
+
+    assert (found.property, found.level, found.state, found.path) == ("reachable", "error", "checking", None)
+    assert found.msg == "No run enters 'checking': no edge leads to it."
+    assert found.hint == "Declare an edge to 'checking' from a state that runs enter, or delete it."
+
+
+def test_a_state_that_is_entered_from_unreachable_states_only_names_them() -> None:
+    a, b = state("a", waits_for="x"), state("b", waits_for="x")
+    first, second = verify(
+        graph([DRAFT, a, b, DONE], "draft submit done", "a go b", "b go a", "b stop done")
+    ).findings
+
+    assert first.msg == "No run enters 'a': edges lead to it from 'b' only, where no run is."
+    assert second.msg == "No run enters 'b': edges lead to it from 'a' only, where no run is."
+
+
+def test_a_state_behind_an_unguarded_edge_of_the_same_trigger_is_unreachable() -> None:
+    found = verify(
+        graph(
+            [DRAFT, state("other", waits_for="x"), DONE], "draft go done", "draft go other", "other go done"
+        )
+    )
+
+    assert [(f.property, f.state) for f in found.findings] == [
+        ("reachable", "other"),
+        ("edge-can-be-taken", "draft"),
+    ]
+    assert found.findings[0].msg == (
+        "No run enters 'other': draft --go--> other is hidden by an earlier edge of 'go' without conditions."
+    )
+
+
+def test_a_guarded_edge_hides_nothing() -> None:
+    assert not verify(
+        graph(
+            [DRAFT, state("other", waits_for="x"), DONE],
+            "draft go done sure",
+            "draft go other",
+            "other go done",
+        )
+    ).findings
+
+
+# A goal
+
+
+def test_every_state_that_cannot_reach_a_goal_is_shown_with_its_own_shortest_path() -> None:
+    states = [DRAFT, state("trap", waits_for="x"), state("deeper", waits_for="x"), DONE]
+    report = verify(
+        graph(
+            states,
+            "draft go done",
+            "draft stray trap",
+            "trap sink deeper",
+            "draft dive deeper",
+            "deeper rise trap",
+        )
+    )
+
+    assert [(f.state, f.path and f.path.states) for f in report.against("can-reach-goal")] == [
+        ("trap", ("draft", "trap")),
+        ("deeper", ("draft", "deeper")),
+    ]
+
+
+def test_a_final_state_is_an_end_that_was_declared_and_needs_no_way_to_a_goal() -> None:
+    cancelled = state("cancelled", final=True)
+
+    assert not verify(graph([DRAFT, DONE, cancelled], "draft go done", "draft cancel cancelled")).findings
+
+
+def test_a_state_from_which_only_an_end_that_is_no_goal_can_be_reached_is_an_error() -> None:
+    states = [DRAFT, state("refunding", waits_for="the bank"), state("cancelled", final=True), DONE]
+    edges = ["draft go done", "draft cancel refunding", "refunding paid cancelled"]
+
+    assert only(graph(states, *edges)).state == "refunding"
+    assert not verify(graph(states, *edges, goals=("done", "cancelled"))).findings
+
+
+def test_a_graph_without_any_goal_is_an_error_of_its_initial_state() -> None:
+    a, b = state("green", waits_for="a timer"), state("red", waits_for="a timer")
+    found = only(graph([a, b], "green turn red", "red turn green", goals=()))
+
+    assert (found.property, found.state) == ("can-reach-goal", "green")
+    assert found.msg == "There is no goal and no final state, so no run can ever reach its end."
+    assert not verify(graph([a, b], "green turn red", "red turn green", goals=("green",))).findings
+
+
+def test_an_unreachable_state_is_not_asked_for_a_way_to_the_goal() -> None:
+    states = [DRAFT, state("a", waits_for="x"), state("b", waits_for="x"), DONE]
+
+    assert not verify(graph(states, "draft go done", "a go b", "b go a")).against("can-reach-goal")
+
+
+def test_many_goals_are_not_all_named() -> None:
+    ends = [state(f"end{n}", final=True) for n in range(6)]
+    states = [DRAFT, state("lost", waits_for="x"), state("lost2", waits_for="x"), *ends]
+    edges = [
+        "draft lose lost",
+        "lost lose lost2",
+        "lost2 lose lost",
+        *(f"draft to{n} end{n}" for n in range(6)),
+    ]
+    found = verify(graph(states, *edges, goals=tuple(end.name for end in ends))).findings[0]
+
+    assert found.msg == (
+        "No path leads from 'lost' to 'end0' or 'end1' or 'end2' or 'end3' or 2 others: "
+        "a run that is there never gets it done."
+    )
+
+
+# Stages
+
+
+def test_a_task_without_an_edge_for_its_success_is_an_error() -> None:
+    states = [state("checking", task="papers.check"), state("failed", waits_for="x"), DONE]
+    found = only(graph(states, "checking fail failed", "failed skip done"))
+
+    assert (found.property, found.level, found.state) == ("finished-stage-moves-on", "error", "checking")
+    assert found.msg == (
+        "'checking' runs 'papers.check', but has no edge for 'advance': there is no way out on success."
+    )
+    assert found.hint == "Declare an edge of 'advance' from 'checking', or correct its done='...'."
+
+
+def test_a_task_without_an_edge_for_its_failure_is_an_error() -> None:
+    found = only(graph([state("checking", task="papers.check"), DONE], "checking advance done"))
+
+    assert (found.property, found.level, found.state) == ("stage-can-be-given-up", "error", "checking")
+    assert (
+        found.msg
+        == "'checking' runs 'papers.check', but has no edge for 'fail': there is no way out on failure."
+    )
+    assert found.hint == "Declare an edge of 'fail' from 'checking', or correct its failed='...'."
+
+
+def test_a_state_may_name_its_own_triggers_of_success_and_failure() -> None:
+    checking = state("checking", task="papers.check", done="passed", failed="broken")
+
+    assert not verify(graph([checking, DONE], "checking passed done", "checking broken done")).findings
+    assert len(verify(graph([checking, DONE], "checking advance done", "checking fail done")).findings) == 2
+
+
+def test_a_failure_whose_edges_are_all_guarded_is_a_warning() -> None:
+    checking = state("checking", task="papers.check")
+    found = only(
+        graph([checking, DONE], "checking advance done", "checking fail done late", "checking fail done bad")
+    )
+
+    assert (found.property, found.level) == ("stage-can-be-given-up", "warning")
+    assert found.msg == (
+        "Every edge of 'fail' from 'checking' is guarded: when all refuse, a failed stage cannot be given up."
+    )
+    assert found.hint == "Declare a last edge of 'fail' from 'checking' without conditions."
+
+
+def test_one_unguarded_edge_of_a_failure_is_enough() -> None:
+    checking = state("checking", task="papers.check")
+
+    assert not verify(
+        graph([checking, DONE], "checking advance done", "checking fail checking again", "checking fail done")
+    ).findings
+
+
+def test_an_internal_edge_does_not_end_a_stage() -> None:
+    checking = state("checking", task="papers.check")
+    found = only(
+        graph(
+            [checking, DONE],
+            "checking skip done",
+            edge("checking advance checking", internal=True),
+            "checking fail done",
+        )
+    )
+
+    assert found.property == "finished-stage-moves-on"
+
+
+# Ways out
+
+
+def test_a_dead_end_is_an_error() -> None:
+    states = [DRAFT, state("lost", waits_for="x"), DONE]
+    report = verify(
+        graph(
+            states,
+            "draft go done",
+            "draft lose lost",
+            "lost wait lost",
+            edge("lost note lost", internal=True),
+        )
+    )
+    (found,) = report.against("can-be-left")
+
+    assert (found.level, found.state) == ("error", "lost")
+    assert found.msg == "'lost' is a dead end: no edge leaves it, and it is neither final nor a goal."
+    assert found.hint == "Declare an edge that leaves 'lost', or mark it with final=True."
+    assert found.path and found.path.states == ("draft", "lost")
+
+
+def test_a_goal_need_not_be_left_nor_say_who_does() -> None:
+    assert not verify(graph([DRAFT, state("done")], "draft go done")).findings
+
+
+def test_an_edge_out_of_a_final_state_is_a_warning_that_shows_it_taken() -> None:
+    found = only(
+        graph([DRAFT, DONE], "draft go done", "done fail draft", "done reopen draft", "done go done")
+    )
+
+    assert (found.property, found.level, found.state) == ("final-is-an-end", "warning", "done")
+    assert found.msg == "'done' is final, yet 'fail' or 'reopen' leaves it."
+    assert found.hint == "A source of '*' takes final states along: list the sources, or drop final=True."
+    assert found.path and found.path.states == ("draft", "done", "draft")
+
+
+def test_the_initial_state_is_left_by_the_path_shown_when_it_is_final() -> None:
+    found = only(graph([DONE, DRAFT], "done reopen draft", "draft go done"))
+
+    assert found.path is not None
+    assert found.path.states == ("done", "draft")
+
+
+@pytest.mark.parametrize(
+    "mover",
+    [
+        state("a", task="papers.check"),
+        state("a", waits_for="the author"),
+        state("a", after=(timedelta(days=1), "advance")),
+    ],
+)
+def test_a_task_a_person_or_a_timer_moves_a_row(mover: StateValue) -> None:
+    assert not verify(graph([mover, DONE], "a advance done", "a fail done")).findings
+
+
+def test_a_state_that_nobody_is_named_to_move_is_a_warning() -> None:
+    found = only(graph([state("draft"), DONE], "draft go done"))
+
+    assert (found.property, found.level, found.state) == ("names-who-moves-it", "warning", "draft")
+    assert found.msg == "'draft' waits for nobody named: it has no task, no timer and no waits_for."
+    assert found.hint == "Say who moves a row out of 'draft': waits_for='...'."
+
+
+# Timers and hidden edges
+
+
+def test_a_timer_whose_trigger_has_no_edge_from_there_is_an_error() -> None:
+    states = [DRAFT, state("rejected", after=(timedelta(days=30), "discard")), DONE]
+    found = only(graph(states, "draft discard done", "draft reject rejected", "rejected revise draft"))
+
+    assert (found.property, found.level, found.state) == ("timer-can-fire", "error", "rejected")
+    assert found.msg == "The timer of 'rejected' fires 'discard', which has no edge from there."
+    assert found.hint == "Declare an edge of 'discard' from 'rejected', or correct its after."
+    assert found.path and found.path.states == ("draft", "rejected")
+
+
+def test_an_edge_that_can_never_be_taken_is_a_warning() -> None:
+    found = only(graph([DRAFT, DONE], "draft go done", "draft stop done", "draft stop draft"))
+
+    assert (found.property, found.level, found.state) == ("edge-can-be-taken", "warning", "draft")
+    assert found.msg == (
+        "draft --stop--> draft is never taken: an edge of 'stop' before it has no condition."
+    )
+    assert found.hint == "Declare the guarded edges first and the unguarded one last, or delete this one."
+
+
+def test_a_wildcard_declared_after_its_exceptions_is_no_finding() -> None:
+    paid = state("paid", waits_for="x")
+    refunded, cancelled = state("refunded", final=True), state("cancelled", final=True)
+    wildcard = ["draft cancel cancelled", "paid cancel cancelled"]
+
+    assert not verify(
+        graph(
+            [DRAFT, paid, DONE, refunded, cancelled],
+            "draft pay paid",
+            "paid go done",
+            "paid cancel refunded",
+            *wildcard,
+        )
+    ).findings
+
+
+# Order and size
+
+
+def test_findings_come_by_property_and_then_in_order_of_declaration() -> None:
+    states = [DRAFT, *(state(name) for name in ("z", "a", "m")), DONE]
+    report = verify(graph(states, "draft go done", "draft m m", "draft a a", "draft z z"))
+
+    assert [(f.property, f.state) for f in report.findings] == [
+        (name, at)
+        for name in ("can-reach-goal", "can-be-left", "names-who-moves-it")
+        for at in ("z", "a", "m")
+    ]
+
+
+def chain(length: int, *, ends_in_goal: bool) -> Graph:
+    names = [f"s{n}" for n in range(length)]
+    states = [*(state(name, waits_for="x") for name in names), DONE]
+    edges = [Edge(trigger="go", source=a, dest=b) for a, b in pairwise(names)]
+    return graph(
+        states, *edges, Edge(trigger="go", source=names[-1] if ends_in_goal else names[0], dest="done")
+    )
+
+
+def test_a_chain_of_a_hundred_thousand_edges_is_proved_without_recursion() -> None:
+    report = verify(chain(100_000, ends_in_goal=True))
+
+    assert not report.findings
+    assert report.edges == report.reachable - 1 == 100_000
+
+
+def test_twenty_thousand_findings_do_not_tell_twenty_thousand_long_stories() -> None:
+    long = chain(20_000, ends_in_goal=True)
+    cut = Graph(name="cut", states=long.states, edges=long.edges[:-1], initial="s0", goals=("done",))
+    found = verify(cut).against("can-reach-goal")
+
+    assert len(found) == 20_000
+    assert [finding.path and finding.path.end for finding in found[1:400]] == [f"s{n}" for n in range(1, 400)]
+    assert found[-1].path is None
+    assert sum(len(finding.path.edges) for finding in found if finding.path) < 120_001
+
+
+# Against a naive fixpoint
+
+NAMES = ("a", "b", "c", "d", "e", "f")
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    names = NAMES[: draw(st.integers(1, len(NAMES)))]
+    a_name = st.sampled_from(names)
+    edges = st.builds(
+        Edge,
+        trigger=st.sampled_from(("go", "stop", "turn")),
+        source=a_name,
+        dest=a_name,
+        guards=st.sampled_from(((), (), ("sure",))),
+    )
+    states = tuple(state(name, final=draw(st.integers(0, 4)) == 0, waits_for="x") for name in names)
+    goals = tuple(draw(st.lists(a_name, min_size=1, max_size=2, unique=True)))
+    return Graph(
+        name="random",
+        states=states,
+        edges=tuple(draw(st.lists(edges, max_size=14))),
+        initial="a",
+        goals=goals,
+    )
+
+
+def steps(graph: Graph) -> set[tuple[str, str]]:
+    """The pairs of states between which a run may step, each edge compared with all before it."""
+    return {
+        (e.source, e.dest)
+        for at, e in enumerate(graph.edges)
+        if not any((e.source, e.trigger, ()) == (o.source, o.trigger, o.guards) for o in graph.edges[:at])
+    }
+
+
+def least_fixpoint(seed: set[str], pairs: set[tuple[str, str]]) -> set[str]:
+    grown = seed | {b for a, b in pairs if a in seed}
+    return seed if grown == seed else least_fixpoint(grown, pairs)
+
+
+@given(graphs())
+def test_reachability_agrees_with_a_naive_fixpoint(graph: Graph) -> None:
+    reachable = least_fixpoint({"a"}, steps(graph))
+    report = verify(graph)
+
+    assert report.reachable == len(reachable)
+    assert [f.state for f in report.against("reachable")] == [
+        s.name for s in graph if s.name not in reachable
+    ]
+
+
+@given(graphs())
+def test_reaching_a_goal_agrees_with_a_naive_fixpoint(graph: Graph) -> None:
+    reachable = least_fixpoint({"a"}, steps(graph))
+    hopeful = least_fixpoint(set(graph.goals), {(b, a) for a, b in steps(graph)})
+    stuck = [s.name for s in graph if s.name in reachable - hopeful and not s.final]
+
+    assert [f.state for f in verify(graph).against("can-reach-goal")] == stuck
+
+
+@given(graphs())
+def test_every_path_shown_is_a_shortest_walk_along_edges_that_can_be_taken(graph: Graph) -> None:
+    pairs = steps(graph)
+    for finding in verify(graph).findings:
+        if finding.path is None or finding.property == "final-is-an-end":
+            continue
+        walk = finding.path.states
+        assert (walk[0], walk[-1]) == ("a", finding.state)
+        assert set(pairwise(walk)) <= pairs
+        nearer = {"a"}
+        for _ in range(len(walk) - 2):
+            nearer |= {b for a, b in pairs if a in nearer}
+        assert len(walk) == 1 or finding.state not in nearer
+
+
+@given(graphs())
+def test_verifying_twice_gives_the_same_report(graph: Graph) -> None:
+    assert isinstance(verify(graph), Report)
+    assert verify(graph) == verify(graph)
