@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -125,7 +126,7 @@ class GitSource:
             kind="merge" if len(commit.parents) > 1 else "commit",
             author=author,
             co_authors=tuple(
-                p for p in self._named(commit.body, "Co-authored-by") if p.email != author.email
+                who for who in self._named(commit.body, "Co-authored-by") if who.email != author.email
             ),
             authored_at=commit.author.at,
             committed_at=commit.committer.at,
@@ -222,10 +223,11 @@ def _mailmap_bytes(repository: pygit2.Repository) -> bytes:
 
 
 def _open(path: Path) -> pygit2.Repository:
-    if not path.exists():
+    # Path.exists raises for what is too long or not to be looked into.
+    if not os.path.exists(path):
         raise SourceError(
             f"There is nothing at {path}",
-            cause="the path does not exist on the machine that reads it",
+            cause="the path does not exist on the machine that reads it, or may not be looked into",
             remedy="Give the path of a git repository as the worker sees it.",
         )
     try:

@@ -114,6 +114,7 @@ MAPPED = [
     ("Other Bob", "bob@example.org"),
     ("Ada Lovelace", "ada@example.org"),
     ("Twice", "twice@example.org"),
+    ("Again", "again@example.org"),
     ("Nobody", "nobody@example.org"),
 ]
 
@@ -123,8 +124,9 @@ def test_the_mailmap_says_what_git_check_mailmap_says(tmp_path: Path, name: str,
     text = (
         "Ada King <ada@example.org>\nAda King <ADA@example.org> <ada@HOME.example> # a remark\n"
         "Robert <robert@example.org> bob <bob@example.org>\n Spaces <bob@example.org> \n"
-        "<new@example.org> <twice@example.org>\nNew Name <twice@example.org>\n#<x@y> <nobody@example.org>\n"
-        "nonsense\n<half@example.org\n"
+        "<new@example.org> <twice@example.org>\nNew Name <twice@example.org>\n"
+        "Other Name <again@example.org>\n<other@example.org> <again@example.org>\n"
+        "#<x@y> <nobody@example.org>\nnonsense\n<half@example.org\n"
     )
     repository = Repository(tmp_path)
     repository.write({".mailmap": text.encode()})
@@ -331,7 +333,7 @@ def test_a_malformed_commit_is_read_as_far_as_it_goes(tmp_path: Path, headers: b
 
 @given(
     st.binary(max_size=200),
-    st.sampled_from(["", "latin-1", "utf-16", "rot13", "idna", "unicode_escape", "no"]),
+    st.sampled_from(["", "latin-1", "utf-7", "utf-16", "rot13", "idna", "unicode_escape", "no"]),
 )
 def test_any_bytes_become_text_that_a_database_stores(raw: bytes, encoding: str) -> None:
     text = readable(raw, encoding)
@@ -350,6 +352,14 @@ def test_any_bytes_are_read_as_a_commit_without_an_error(raw: bytes) -> None:
 def test_any_text_is_searched_for_trailers_and_read_as_a_mailmap_without_an_error(text: str) -> None:
     assert all("@" in email for _, email in trailers(text, "Co-authored-by"))
     assert Mailmap.parse(text).resolve("name", "nobody@nowhere") is not None
+
+
+def test_a_lone_surrogate_is_no_text() -> None:
+    assert readable(b"a+2AA-b", "utf-7") == "a?b"
+
+
+def test_a_time_of_thousands_of_digits_is_the_last_instant_there_is() -> None:
+    assert Signature.parse(b"Ada <ada@example.org> " + b"9" * 5000 + b" +0000").at.year == 9999
 
 
 # Kinds of repository
@@ -395,9 +405,15 @@ def test_a_replaced_commit_is_read_as_git_reads_it(tmp_path: Path) -> None:
 
 def test_a_path_that_does_not_exist_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert refusal(tmp_path / "gone") == (
-        f"There is nothing at {tmp_path / 'gone'}: the path does not exist on the machine that reads it. "
+        f"There is nothing at {tmp_path / 'gone'}: the path does not exist on the machine that reads it, "
+        "or may not be looked into. "
         "Give the path of a git repository as the worker sees it."
     )
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "nul\0"])
+def test_a_path_that_cannot_exist_is_refused_too(path: str) -> None:
+    assert "There is nothing at" in refusal(Path(path))
 
 
 def test_a_directory_that_is_no_repository_is_refused_even_inside_of_one(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ PULLS = [
     pull(4, 31),
     pull(5, 90.9),
     pull(6, 91),
-    pull(7, 200, touched=0),
+    pull(7, 200, touched=-1),
     pull(8, 31),
 ]
 REVIEWS = 4

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from integration.onboarding.adapters import analyst_for
+from integration.onboarding.adapters import analyst_for, rest
 from integration.onboarding.adapters.openai import OpenAIAnalyst
 from integration.onboarding.ports import (
     Analysis,
@@ -192,6 +192,12 @@ def test_an_answer_that_is_cut_off_can_be_retried() -> None:
         analyst.timeout = timedelta(milliseconds=200)
         with pytest.raises(AnalystUnavailable):
             analyst.analyse([CHANGE])
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "MAX_BYTES", 1000)
+    with serving(Reply("x" * 2000)) as (analyst, _), pytest.raises(AnalystUnavailable, match="longer than"):
+        analyst.analyse([CHANGE])
 
 
 def test_the_facts_are_put_into_one_paragraph() -> None:
