@@ -168,5 +168,6 @@ def transitions_sdist(session: nox.Session) -> Path:
 
 def pytest(session: nox.Session, checkout: Path, *options: str) -> None:
     session.env["TRANSITIONS_SDIST"] = str(transitions_sdist(session))
+    session.env["ONWARD_EXPECT_UPSTREAM"] = "1"
     with session.chdir(checkout):
         session.run("pytest", "--timeout=180", *options, *session.posargs)

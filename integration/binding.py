@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
-from django.db import models, router, transaction
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import connections, models, router, transaction
 
 from integration import protocol
 from integration.dispatch import Message, ring
 from integration.entries import DatabaseNow, Entry
 from integration.protocol import Cause, Disagreement, Subject, Superseded, Token
 from integration.signals import entered, transitioned
-from statemachine import Enqueue, LeaseLost, StaleState, State, StateMachine, StateValue, TransitionNotAllowed
+from statemachine import (
+    DeclarationError,
+    Enqueue,
+    LeaseLost,
+    StaleState,
+    State,
+    StateMachine,
+    StateValue,
+    TransitionNotAllowed,
+)
 from statemachine.binding import Binding
 from statemachine.engine import EventData, state_value
 
@@ -23,7 +34,9 @@ __all__ = ["RowBinding", "bindings", "holding", "message_of", "registered"]
 bindings: dict[tuple[str, str], RowBinding] = {}
 """Every bound field, by the label of the model that owns the column, and the field's name."""
 
-_held: ContextVar[Mapping[tuple[str, str, str], Token]] = ContextVar("statemachine_held", default={})
+_held: ContextVar[Mapping[tuple[str, str, str], Token]] = ContextVar(
+    "statemachine_held", default=MappingProxyType({})
+)
 
 
 def registered(entry: Entry) -> RowBinding | None:
@@ -83,8 +96,32 @@ class RowBinding(Binding):
     def register(self) -> None:
         bindings[self.label] = self
 
-    def subject(self, row: models.Model) -> Subject:
-        using = row._state.db or router.db_for_write(type(row), instance=row)
+    def plan(self) -> dict[str, Any]:
+        self._check_columns()
+        return super().plan()
+
+    def _check_columns(self) -> None:
+        """Refuse columns of another table: one statement that writes them all is what fences a row."""
+        local = {field.name for field in self.owner._meta.local_concrete_fields}
+        local |= {field.attname for field in self.owner._meta.local_concrete_fields}
+        for where, name in self._columns():
+            if name not in local:
+                raise DeclarationError(
+                    f"{where} names {name!r}, which is no column of {self.owner.__name__}'s own table.",
+                    hint=f"Add the field to {self.owner.__name__}: it is written together with the status.",
+                )
+
+    def _columns(self) -> Iterator[tuple[str, str]]:
+        """The columns that transitions write besides the status, with where they are declared."""
+        for state in self.machine.graph.states:
+            if state.stamps:
+                yield f"stamps of state {state.name!r}", state.stamps
+        for edge in self.machine.graph.edges:
+            yield from ((f"writes of {edge}", name) for name in edge.writes)
+
+    def subject(self, row: models.Model, *, using: str | None = None) -> Subject:
+        """The row, on the database that it is written to: not the replica that it may have been read from."""
+        using = using or router.db_for_write(type(row), instance=row)
         pk = getattr(row, self.owner._meta.pk.attname)
         return Subject(owner=self.owner, pk=pk, field=self.attribute, using=using)
 
@@ -112,28 +149,48 @@ class RowBinding(Binding):
 
     @contextmanager
     def firing(self, event: EventData) -> Iterator[None]:
-        row = event.model
+        row: Any = event.model
         self._check_stored(row, event.event.name)
-        if event.event.name != "to_state" and not self.allows(row, event.event.name):
-            raise self._held_by_stage(row, event.event.name)
+        self._load(row)
         subject, before = self.subject(row), dict(row.__dict__)
         try:
             with transaction.atomic(using=subject.using):
                 if self.lock:
-                    queryset = self.owner._base_manager.using(subject.using).select_for_update()
-                    row.refresh_from_db(using=subject.using, from_queryset=queryset)
+                    self._read_locked(row, subject)
+                self._check_holder(row, event.event.name)
                 yield
                 self._announce(event, subject)
-        except Disagreement:
+        except Superseded as error:
             self._restore(row, before)
-            protocol.adopt(subject, self.states)
-            raise self._stale(event, before) from None
-        except Superseded:
-            self._restore(row, before)
+            if isinstance(error, Disagreement):
+                self._adopt(subject)
             raise self._stale(event, before) from None
         except BaseException:
             self._restore(row, before)
             raise
+
+    def _load(self, row: models.Model) -> None:
+        """Read a deferred status and its epoch, both at once."""
+        deferred = {self.attribute, self.epoch} - row.__dict__.keys()
+        if deferred:
+            row.refresh_from_db(fields=[self.attribute, self.epoch])
+
+    def _read_locked(self, row: models.Model, subject: Subject) -> None:
+        weak = connections[subject.using].features.has_select_for_no_key_update
+        rows: Any = models.QuerySet(type(row)).select_for_update(no_key=weak)
+        try:
+            row.refresh_from_db(using=subject.using, from_queryset=rows)
+        except ObjectDoesNotExist:
+            raise Superseded from None
+
+    def _check_holder(self, row: models.Model, trigger: str) -> None:
+        if trigger != "to_state" and not self.allows(row, trigger):
+            raise self._held_by_stage(row, trigger)
+
+    def _adopt(self, subject: Subject) -> None:
+        entry = protocol.adopt(subject, self.states)
+        if entry is not None and entry.task:
+            ring(message_of(entry, subject.using))
 
     def _check_stored(self, row: models.Model, trigger: str) -> None:
         if row._state.adding or row.pk is None:
@@ -167,14 +224,17 @@ class RowBinding(Binding):
 
     @property
     def _written(self) -> set[str]:
-        graph = self.machine.graph
-        names = {name for edge in graph.edges for name in edge.writes}
-        names |= {state.stamps for state in graph.states if state.stamps}
-        fields = [self.cls._meta.get_field(name).attname for name in names]
-        return {self.attribute, self.epoch, *fields}
+        return {self.attribute, self.epoch, *(self._attname(name) for _, name in self._columns())}
+
+    def _attname(self, column: str) -> str:
+        return self._field(column).attname  # type: ignore[no-any-return]
+
+    def _field(self, column: str) -> Any:
+        return self.owner._meta.get_field(column)
 
     def _stale(self, event: EventData, before: Mapping[str, Any]) -> StaleState | LeaseLost:
-        row, epoch = event.model, before.get(self.epoch)
+        row: Any = event.model
+        epoch = before.get(self.epoch)
         state, token = str(before.get(self.attribute)), self.token(row)
         if token is not None and event.event.name != "to_state":
             name = self.describe(row)
@@ -184,7 +244,8 @@ class RowBinding(Binding):
     # What the engine calls
 
     def write(self, event: EventData, dest: State) -> None:
-        row, subject = event.model, self.subject(event.model)
+        row: Any = event.model
+        subject = self.subject(row)
         jump, state = event.event.name == "to_state", state_value(dest)
         source, epoch = self.read(row), getattr(row, self.epoch)
         written = self._values(row, event.transition, state)
@@ -198,13 +259,15 @@ class RowBinding(Binding):
             token=None if jump else self.token(row),
             anyhow=jump,
         )
-        row.__dict__.update({self.attribute: dest.name, self.epoch: epoch + 1})
+        row.__dict__.update({self.attribute: dest.name, self.epoch: entry.epoch})
         row.__dict__["_statemachine_entered"] = entry
         if state.stamps:
-            row.__dict__.pop(state.stamps, None)  # the database's instant is read when it is asked for
+            # The database's instant is read when it is asked for.
+            row.__dict__.pop(self._attname(state.stamps), None)
 
     def _values(self, row: models.Model, transition: Any, dest: StateValue) -> dict[str, Any]:
-        written = {name: getattr(row, name) for name in getattr(transition, "writes", ())}
+        fields = [self._field(name) for name in getattr(transition, "writes", ())]
+        written = {field.attname: field.pre_save(row, add=False) for field in fields}
         return {**written, dest.stamps: DatabaseNow()} if dest.stamps else written
 
     def _cause(self, event: EventData, source: str) -> Cause:

@@ -160,7 +160,9 @@ class Stage:
             RuntimeError: There is an outer transaction.
         """
         if isinstance(until, datetime) and not is_aware(until):
-            raise ValueError(f"wait(until={until!r}) has no time zone: pass an aware datetime, or a timedelta.")
+            raise ValueError(
+                f"wait(until={until!r}) has no time zone: pass an aware datetime, or a timedelta."
+            )
         at: dict[str, Any] = {"delay": until} if isinstance(until, timedelta) else {"until": until}
         with transaction.atomic(using=self._subject.using, durable=True):
             released = protocol.release(self._token, using=self._subject.using, **at)
@@ -183,4 +185,4 @@ def put_back(row: Any, entry: Entry, binding: RowBinding) -> None:
 def in_transaction(using: str) -> bool:
     """Whether a transaction is open that a ``TestCase`` did not open itself."""
     blocks = connections[using].atomic_blocks
-    return bool(blocks) and not blocks[-1]._from_testcase
+    return bool(blocks) and not getattr(blocks[-1], "_from_testcase", False)

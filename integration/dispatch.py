@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from django.db import transaction
 
 from integration.conf import conf
 
-__all__ = ["Message", "Publisher", "publish", "publisher", "ring", "set_publisher"]
+__all__ = ["Message", "Publisher", "circuit", "publish", "publish_all", "publisher", "ring", "set_publisher"]
 
 logger = logging.getLogger("statemachine")
 
@@ -53,11 +52,13 @@ class Silent:
 
 
 class Circuit:
-    """Opens when a publish failed, so that a dead broker costs its timeout once and not for each caller."""
+    """Opens when a publish failed, so that a dead broker costs its timeout once and not for each caller.
+
+    It has no lock: a child that is forked while another thread holds one would wait for ever.
+    """
 
     def __init__(self) -> None:
         self._closed_from = 0.0
-        self._lock = threading.Lock()
         self.failures = 0
 
     @property
@@ -65,9 +66,8 @@ class Circuit:
         return time.monotonic() < self._closed_from
 
     def failed(self) -> None:
-        with self._lock:
-            self.failures += 1
-            self._closed_from = time.monotonic() + conf().circuit.total_seconds()
+        self.failures += 1
+        self._closed_from = time.monotonic() + conf().circuit.total_seconds()
 
     def reset(self) -> None:
         self._closed_from = 0.0

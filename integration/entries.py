@@ -15,7 +15,7 @@ class DatabaseNow(Func):
 
     output_field = DateTimeField()
 
-    def as_sql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+    def as_sql(self, compiler: Any, connection: Any, *args: Any, **extra: Any) -> Any:
         return super().as_sql(compiler, connection, template="CURRENT_TIMESTAMP", **extra)
 
     def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
@@ -40,6 +40,10 @@ class EntryQuerySet(QuerySet["Entry"]):
     def overdue(self, now: Any = None) -> EntryQuerySet:
         """Entries that the sweep should ring."""
         return self.filter(due_at__lte=now or DatabaseNow())
+
+    def parked(self) -> EntryQuerySet:
+        """Open entries whose failure could not be handled: only a person can help."""
+        return self.filter(open=True, due_at=None).exclude(error="")
 
 
 class Entry(models.Model):
@@ -84,12 +88,16 @@ class Entry(models.Model):
         verbose_name_plural = "entries"
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(fields=["model", "field", "object", "open"], name="statemachine_one_open"),
+            models.UniqueConstraint(
+                fields=["model", "field", "object", "open"], name="statemachine_one_open"
+            ),
             models.UniqueConstraint(
                 fields=["model", "field", "object", "epoch", "step"], name="statemachine_one_entry"
             ),
         ]
-        indexes = [models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="statemachine_due")]
+        indexes = [
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="statemachine_due")
+        ]
 
     def __str__(self) -> str:
         step = f", step {self.step + 1}" if self.step else ""

@@ -20,10 +20,10 @@ logger = logging.getLogger("statemachine")
 
 
 class Heart:
-    """Extends a lease three times in its length, until it is stopped, the runtime is over, or the token is lost.
+    """Extends a lease until it is stopped, the runtime is over, or the token is lost.
 
     Attributes:
-        lost: Whether the token was found superseded. Nothing else means it: an error of the database does not.
+        lost: Whether the token was found superseded. An error of the database does not mean that.
     """
 
     def __init__(self, token: Token, *, using: str, lease: timedelta, max_runtime: timedelta) -> None:

@@ -6,162 +6,21 @@ assignment is refused, and so is ``update(status=…)``.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from django.core import checks
-from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import CharField, Exists, OuterRef, Q
 from django.db.models.functions import Cast
-from django.db.models.query_utils import DeferredAttribute
-from django.db.models.signals import class_prepared, post_delete
 
 from integration import protocol
-from integration.binding import RowBinding, message_of
+from integration.binding import message_of
 from integration.dispatch import ring
 from integration.entries import DatabaseNow, Entry
-from statemachine import StateMachine, TransitionNotAllowed
-from statemachine.engine import state_key
+from integration.fields import AssignmentRefused, EpochField, StateField, state_fields
+from statemachine import StateValue, TransitionNotAllowed
 
 __all__ = ["AssignmentRefused", "Entry", "StateField", "StateMachineModel", "StateQuerySet"]
-
-
-class AssignmentRefused(TransitionNotAllowed, ValidationError):
-    """A status was assigned, not entered. A form shows it beside the field."""
-
-    __str__ = TransitionNotAllowed.__str__
-    __hash__ = Exception.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        kept = ("hint", "row", "trigger", "state")
-        return _refused, (self.msg, {name: getattr(self, name) for name in kept})
-
-
-def _refused(msg: str, values: dict[str, Any]) -> AssignmentRefused:
-    return AssignmentRefused(msg, **values)
-
-
-class StateDescriptor(DeferredAttribute):
-    """Refuses another value for a stored row; the constructor and ``refresh_from_db`` pass."""
-
-    def __set__(self, row: models.Model, value: Any) -> None:
-        values, name, value = row.__dict__, self.field.attname, state_key(value)
-        stored = not row._state.adding and not values.get("_statemachine_loading")
-        if stored and name in values and values[name] != value:
-            raise AssignmentRefused(
-                f"{type(row).__name__}.{name} of a stored row cannot be assigned: it would move from "
-                f"{values[name]!r} to {value!r} without its transition.",
-                hint=f"Fire a trigger, or call to_state(row, {value!r}, reason=…).",
-                row=f"{type(row).__name__} {row.pk}",
-                trigger="",
-                state=values[name],
-            )
-        values[name] = value
-
-
-class EpochField(models.BigIntegerField):
-    """Counts the entries of a row's states: the fence of every write. Added by `StateField`."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"default": 0, "editable": False, **kwargs})
-
-    def deconstruct(self) -> Any:
-        name, _, args, kwargs = super().deconstruct()
-        return name, "django.db.models.BigIntegerField", args, kwargs
-
-
-class StateField(models.CharField):  # type: ignore[type-arg]
-    """The status column of a pipeline. Adds one column beside it: ``<name>_epoch``.
-
-    In migrations it is a plain `CharField` without choices, so the history needs no machine.
-
-    Args:
-        machine: The pipeline.
-        methods: A prefix of the methods that the model receives, for several fields on a model.
-        lock: Read the row again under a row lock before guards are asked. Unsaved changes are lost.
-
-    Raises:
-        DeclarationError: The machine cannot be bound to the model.
-    """
-
-    descriptor_class = StateDescriptor
-
-    def __init__(self, machine: StateMachine, *, methods: str = "", lock: bool = False, **kwargs: Any) -> None:
-        self.machine, self.methods, self.lock = machine, methods, lock
-        graph = machine.graph
-        kwargs.setdefault("max_length", 64)
-        kwargs.setdefault("default", graph.initial)
-        kwargs.setdefault("choices", [(state.name, state.label or state.name) for state in graph])
-        super().__init__(**kwargs)
-
-    def deconstruct(self) -> Any:
-        name, _, args, kwargs = super().deconstruct()
-        kwargs.pop("choices", None)
-        return name, "django.db.models.CharField", args, kwargs
-
-    def clone(self) -> Any:
-        _, _, args, kwargs = self.deconstruct()
-        return models.CharField(*args, **kwargs)
-
-    def contribute_to_class(self, cls: type[models.Model], name: str, private_only: bool = False) -> None:
-        super().contribute_to_class(cls, name, private_only)
-        if not cls._meta.abstract:
-            cls.add_to_class(f"{name}_epoch", EpochField())
-            class_prepared.connect(self._bind, sender=cls, weak=False)
-
-    def _bind(self, sender: type[models.Model], **kwargs: Any) -> None:
-        binding = self.machine.bind(sender, self.name, methods=self.methods, binding=RowBinding)
-        assert isinstance(binding, RowBinding)
-        binding.lock = self.lock
-        binding.register()
-        post_delete.connect(_delete_entries, sender=sender, weak=False)
-
-    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        return [*super().check(**kwargs), *self._check_model(), *self._check_length()]
-
-    def _check_model(self) -> list[checks.CheckMessage]:
-        found: list[checks.CheckMessage] = []
-        if not issubclass(self.model, StateMachineModel):
-            msg = f"{self.model.__name__} has a StateField, and save() could write its status back."
-            hint = "Inherit from integration.models.StateMachineModel."
-            found.append(checks.Error(msg, hint=hint, obj=self, id="statemachine.E001"))
-        if len(self.model._meta.pk_fields) > 1:
-            msg = "A composite primary key cannot be named by an entry."
-            hint = "Give the model a single primary key."
-            found.append(checks.Error(msg, hint=hint, obj=self, id="statemachine.E002"))
-        return found
-
-    def _check_length(self) -> list[checks.CheckMessage]:
-        limit = self.max_length or 0
-        long = [state.name for state in self.machine.graph if len(state.name) > limit]
-        if not long:
-            return []
-        msg = f"The column holds {limit} characters, which is too short for: {', '.join(long)}."
-        hint = f"Pass max_length={max(map(len, long))}, or shorten the names."
-        return [checks.Error(msg, hint=hint, obj=self, id="statemachine.E003")]
-
-
-def state_fields(model: type[models.Model]) -> list[StateField]:
-    return [field for field in model._meta.concrete_fields if isinstance(field, StateField)]
-
-
-def binding_of(field: StateField, model: type[models.Model]) -> RowBinding:
-    """The binding of a field, on the model or on the parent that declares it."""
-    binding = next(
-        field.machine._bindings[cls] for cls in model.__mro__ if cls in field.machine._bindings
-    )
-    assert isinstance(binding, RowBinding)
-    return binding
-
-
-def _delete_entries(sender: type[models.Model], instance: models.Model, using: str, **kwargs: Any) -> None:
-    for field in state_fields(sender):
-        subject = binding_of(field, sender).subject(instance)
-        subject.entries.using(using).delete()
 
 
 class StateQuerySet(models.QuerySet[Any]):
@@ -194,18 +53,32 @@ class StateQuerySet(models.QuerySet[Any]):
         Raises:
             AssignmentRefused: A status or an epoch is among them.
         """
+        self._refuse("update", kwargs)
+        return super().update(**kwargs)
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def bulk_create(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """Insert rows as Django does. The scan opens the entries of those in a working state.
+
+        Raises:
+            AssignmentRefused: A conflict would update a status or an epoch.
+        """
+        self._refuse("bulk_create", kwargs.get("update_fields") or ())
+        return super().bulk_create(objs, *args, **kwargs)
+
+    bulk_create.alters_data = True  # type: ignore[attr-defined]
+
+    def _refuse(self, method: str, written: Iterable[str]) -> None:
         for field in state_fields(self.model):
-            for name in {field.name, f"{field.name}_epoch"} & kwargs.keys():
+            for name in {field.name, f"{field.name}_epoch"}.intersection(written):
                 raise AssignmentRefused(
-                    f"update({name}=…) would move rows of {self.model.__name__} without their transition.",
+                    f"{method}({name}=…) would move rows of {self.model.__name__} without their transition.",
                     hint="Fire a trigger on each row, or call to_state(row, state, reason=…).",
                     row=self.model.__name__,
                     trigger="",
                     state="",
                 )
-        return super().update(**kwargs)
-
-    update.alters_data = True  # type: ignore[attr-defined]
 
     def _field(self, name: str | None) -> StateField:
         fields = [field for field in state_fields(self.model) if name in (None, field.name)]
@@ -231,8 +104,10 @@ class StateMachineModel(models.Model):
 
     @property
     def entries(self) -> models.QuerySet[Entry]:
-        """The row's entries, oldest first: its history, and what is pending."""
-        subjects = [binding_of(field, type(self)).subject(self) for field in state_fields(type(self))]
+        """The row's entries, oldest first: its history, and what is pending. None before it is stored."""
+        subjects = [field.binding.subject(self) for field in state_fields(type(self))]
+        if self.pk is None or not subjects:
+            return Entry.objects.none()
         owned = Q()
         for subject in subjects:
             owned |= Q(**subject.key)
@@ -243,45 +118,98 @@ class StateMachineModel(models.Model):
         try:
             super().refresh_from_db(*args, **kwargs)
         finally:
-            del self.__dict__["_statemachine_loading"]
+            self.__dict__.pop("_statemachine_loading", None)
 
-    def save_base(self, raw: bool = False, *args: Any, **kwargs: Any) -> None:
-        """Save, and open the entries of a new row in the same transaction."""
-        self._state.raw = raw  # type: ignore[attr-defined]
-        using = kwargs.get("using")
-        if raw or not (self._state.adding or self.pk is None or kwargs.get("force_insert")):
-            super().save_base(raw, *args, **kwargs)
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickle or a copy is not the stage's row: the token is not handed on."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if not name.startswith("_statemachine_")}
+
+    def save_base(
+        self,
+        raw: bool = False,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Any = None,
+    ) -> None:
+        """Save. A new row is committed with what ``post_save`` receivers write, before its entry is rung."""
+        using = using or router.db_for_write(type(self), instance=self)
+        new = self._state.adding or self.pk is None or force_insert or self._state.db != using
+        if new and not raw:
+            for field in state_fields(type(self)):
+                self._first_state(field)  # before Django gives up the outer transaction for an error in here
+        if raw or not new or connections[using].in_atomic_block:
+            super().save_base(raw, force_insert, force_update, using, update_fields)
             return
         with transaction.atomic(using=using):
-            super().save_base(raw, *args, **kwargs)
+            super().save_base(raw, force_insert, force_update, using, update_fields)
 
     save_base.alters_data = True  # type: ignore[attr-defined]
 
-    def _save_table(self, raw: bool = False, cls: Any = None, *args: Any, **kwargs: Any) -> bool:
-        updated = super()._save_table(raw, cls, *args, **kwargs)  # type: ignore[misc]
-        if not updated and not raw:
-            using = kwargs.get("using") or args[2]
-            for field in cls._meta.local_concrete_fields:
-                if isinstance(field, StateField):
-                    self._open_first(field, using)
-        return bool(updated)
-
-    def _open_first(self, field: StateField, using: str) -> None:
-        binding = binding_of(field, type(self))
-        state = binding.machine.get_state(getattr(self, field.attname))
-        subject = protocol.Subject(
-            owner=binding.owner, pk=getattr(self, binding.owner._meta.pk.attname), field=field.name, using=using
-        )
-        entry = protocol.open_first(
-            subject, state=binding.states[state.name], epoch=getattr(self, binding.epoch)
-        )
-        self.__dict__[binding.epoch] = entry.epoch
-        if entry.task:
-            ring(message_of(entry, using))
+    def _save_table(self, raw: bool = False, *args: Any, **kwargs: Any) -> bool:
+        self.__dict__["_statemachine_raw"] = raw
+        try:
+            return super()._save_table(raw, *args, **kwargs)  # type: ignore[misc,no-any-return]
+        finally:
+            del self.__dict__["_statemachine_raw"]
 
     def _do_update(
-        self, base_qs: Any, using: str, pk_val: Any, values: Collection[Any], *args: Any, **kwargs: Any
+        self,
+        base_qs: Any,
+        using: Any,
+        pk_val: Any,
+        values: Any,
+        update_fields: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        if not getattr(self._state, "raw", False):
-            values = [value for value in values if not isinstance(value[0], StateField | EpochField)]
-        return super()._do_update(base_qs, using, pk_val, values, *args, **kwargs)  # type: ignore[misc]
+        """Update a row, its status and epoch left out; a fixture alone writes them."""
+        if not self.__dict__.get("_statemachine_raw"):
+            kept = [value for value in values if not isinstance(value[0], StateField | EpochField)]
+            if values and not kept:
+                update_fields = None  # nothing is left to write, but the row must be there all the same
+            values = kept
+        return super()._do_update(base_qs, using, pk_val, values, update_fields, *args, **kwargs)
+
+    def _do_insert(
+        self, manager: Any, using: str, fields: Any, returning_fields: Sequence[Any], raw: bool
+    ) -> Any:
+        """Insert a row into one table, together with the entries of the state fields in it."""
+        owned = [
+            field for field in manager.model._meta.local_concrete_fields if isinstance(field, StateField)
+        ]
+        if raw or not owned:
+            return super()._do_insert(manager, using, fields, returning_fields, raw)  # type: ignore[misc]
+        first = [(field, self._first_state(field)) for field in owned]
+        with transaction.atomic(using=using, savepoint=False):
+            results = super()._do_insert(manager, using, fields, returning_fields, raw)  # type: ignore[misc]
+            for value, field in zip(results[0] if results else (), returning_fields, strict=False):
+                if field.primary_key:
+                    setattr(self, field.attname, value)
+            for field, state in first:
+                self._open_first(field, state, using)
+        return results
+
+    def _first_state(self, field: StateField) -> StateValue:
+        name = getattr(self, field.attname)
+        if isinstance(name, str) and name in field.binding.states:
+            return field.binding.states[name]
+        raise TransitionNotAllowed(
+            f"A new {type(self).__name__} cannot begin in {field.name}={name!r}, which is not declared.",
+            hint=f"Declared are: {', '.join(field.binding.states)}.",
+            row=f"{type(self).__name__} {self.pk}",
+            trigger="",
+            state=str(name),
+        )
+
+    def _open_first(self, field: StateField, state: StateValue, using: str) -> None:
+        binding = field.binding
+        subject = binding.subject(self, using=using)
+        entry = protocol.open_first(subject, state=state, epoch=getattr(self, binding.epoch))
+        self.__dict__[binding.epoch] = entry.epoch
+        if state.stamps and getattr(self, state.stamps) is None:
+            subject.rows.update(**{state.stamps: DatabaseNow()})
+            self.__dict__.pop(state.stamps, None)  # the database's instant is read when it is asked for
+        if entry.task:
+            ring(message_of(entry, using))

@@ -11,27 +11,29 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import IntegrityError, connections, models, transaction
 from django.db.models import DateTimeField, Expression, ExpressionWrapper, F, Max, QuerySet, Value
 
 from integration.conf import conf
-from integration.entries import DatabaseNow, Entry
+from integration.entries import DatabaseNow, Entry, EntryQuerySet
 from statemachine import StateValue
 
 __all__ = [
     "Cause",
     "Disagreement",
-    "Superseded",
     "Subject",
+    "Superseded",
     "Token",
     "adopt",
     "claim",
     "extend",
+    "holds",
     "move",
     "next_step",
     "open_first",
     "park",
     "release",
+    "turn",
 ]
 
 Instant = datetime | Expression | None
@@ -74,13 +76,14 @@ class Subject:
 
     @property
     def rows(self) -> QuerySet[Any]:
-        return self.owner._base_manager.using(self.using).filter(pk=self.pk)
+        # No manager of the model: it may hide rows, and its queryset refuses to update a status.
+        return QuerySet(self.owner, using=self.using).filter(pk=self.pk)
 
     def at(self, state: str, epoch: int) -> QuerySet[Any]:
         return self.rows.filter(**{self.field: state, f"{self.field}_epoch": epoch})
 
     @property
-    def entries(self) -> QuerySet[Entry]:
+    def entries(self) -> EntryQuerySet:
         return Entry.objects.using(self.using).filter(**self.key)
 
     def __str__(self) -> str:
@@ -114,14 +117,37 @@ def later(now: Instant, delay: timedelta = timedelta()) -> Any:
 
 
 def _held(token: Token, using: str) -> QuerySet[Entry]:
-    return Entry.objects.using(using).filter(pk=token.entry, open=True, attempt=token.attempt)
+    """The entry, while the token holds: a claim that was given back has no worker, and no say any more."""
+    entries = Entry.objects.using(using).filter(pk=token.entry, open=True, attempt=token.attempt)
+    return entries.exclude(worker="")
+
+
+def holds(token: Token, *, using: str) -> bool:
+    return _held(token, using).exists()
 
 
 def _leave(entries: QuerySet[Entry], now: Instant = None) -> int:
     return entries.filter(open=True).update(open=None, left_at=later(now), due_at=None)
 
 
-def _enter(subject: Subject, state: StateValue, step: int, epoch: int, cause: Cause, now: Instant = None) -> Entry:
+def _leave_any(entries: QuerySet[Entry]) -> int:
+    """Leave whichever entry is open. Call it with the row locked.
+
+    A step that another process opened while this statement waited for the one before it is not in the
+    statement's snapshot, so an empty hand looks once more.
+    """
+    return _leave(entries) or _leave(entries)
+
+
+def _highest(subject: Subject) -> int | None:
+    """The highest epoch that any entry of the row ever had."""
+    epoch: int | None = subject.entries.aggregate(epoch=Max("epoch"))["epoch"]
+    return epoch
+
+
+def _enter(
+    subject: Subject, state: StateValue, step: int, epoch: int, cause: Cause, now: Instant = None
+) -> Entry:
     """Insert an open entry, armed by what its state declares."""
     entry = Entry(
         **subject.key,
@@ -164,31 +190,44 @@ def move(
         anyhow: Leave whatever entry is open, also one that does not agree: the operator's jump.
 
     Returns:
-        The new open entry.
+        The new open entry. Its epoch, which is the row's now, is one more; a jump raises it above every
+        epoch that the row ever had.
 
     Raises:
         Superseded: The row, or in a stage the entry, is no longer there.
         Disagreement: The row is, but another entry is open for it.
     """
-    new = {subject.field: dest.name, f"{subject.field}_epoch": epoch + 1}
+    next_epoch = epoch + 1
+    if anyhow:  # what raises it in the meantime moves the row as well
+        next_epoch = max(epoch, _highest(subject) or 0) + 1
+    new = {subject.field: dest.name, f"{subject.field}_epoch": next_epoch}
     if subject.at(source, epoch).update(**new, **(values or {})) != 1:
         raise Superseded
-    entries = subject.entries
-    if not anyhow:
-        entries = entries.filter(epoch=epoch, state=source)
-    if token is not None:
-        entries = entries.filter(pk=token.entry, attempt=token.attempt)
-    if _leave(entries) != 1:
-        _absent(subject, source, epoch, token)
-    return _enter(subject, dest, 0, epoch + 1, cause)
+    if not _leave_entry(subject, source, epoch, token, anyhow):
+        _log_unknown(subject, source, epoch)
+    return _enter(subject, dest, 0, next_epoch, cause)
 
 
-def _absent(subject: Subject, source: str, epoch: int, token: Token | None) -> None:
-    """No entry was left: fine only if there is none, as for rows that were there before the field."""
+def _leave_entry(subject: Subject, source: str, epoch: int, token: Token | None, anyhow: bool) -> bool:
+    """Leave the open entry of a row that is being moved. False: it has none, and none stands in the way.
+
+    Raises:
+        Superseded: The token no longer holds.
+        Disagreement: The entries tell of another epoch than the row.
+    """
     if token is not None:
-        raise Superseded
-    if subject.entries.open().exists():
+        if _leave(_held(token, subject.using).filter(**subject.key, epoch=epoch, state=source)) != 1:
+            raise Superseded
+        return True
+    if _leave_any(subject.entries if anyhow else subject.entries.filter(epoch=epoch, state=source)):
+        return True
+    if subject.entries.open().exists() or (not anyhow and (_highest(subject) or 0) > epoch):
         raise Disagreement
+    return False
+
+
+def _log_unknown(subject: Subject, source: str, epoch: int) -> None:
+    """Write down where a row was that has no entries, as those that were there before the field."""
     if not subject.entries.filter(epoch=epoch).exists():
         now = DatabaseNow()
         Entry(
@@ -208,9 +247,9 @@ def open_first(subject: Subject, *, state: StateValue, epoch: int) -> Entry:
 
     An orphan of an earlier row with the same key is closed, and the new row's epoch raised above its.
     """
-    highest = subject.entries.aggregate(epoch=Max("epoch"))["epoch"]
+    highest = _highest(subject)
     if highest is not None:
-        _leave(subject.entries)
+        _leave_any(subject.entries)
         if highest >= epoch:
             epoch = highest + 1
             subject.rows.update(**{f"{subject.field}_epoch": epoch})
@@ -218,26 +257,32 @@ def open_first(subject: Subject, *, state: StateValue, epoch: int) -> Entry:
 
 
 def claim(
-    entry: Entry, *, using: str, lease: timedelta, strike: bool = True, worker: str = "", now: Instant = None
-) -> Token | None:
+    entry: Entry, *, using: str, lease: timedelta, worker: str, strike: bool = True, now: Instant = None
+) -> Entry | None:
     """Take an entry for one attempt, in a transaction of its own; None when it is not to be had.
 
     Args:
-        entry: As it was read; the claim holds only if nobody claimed it since.
+        entry: As it was read; the claim holds only if nobody claimed it or gave it back since.
         lease: How long it is taken for.
+        worker: Who takes it; never empty.
         strike: Whether the attempt counts towards giving up.
+
+    Returns:
+        The entry as this claim left it, its checkpoint and error included: an attempt whose lease had run
+        out may have written them after ``entry`` was read.
     """
     until = later(now, lease)
     with transaction.atomic(using=using, durable=True):
-        claimed = _held(Token(entry.pk, entry.attempt), using).filter(ready_at__lte=later(now))
-        taken = claimed.update(
+        entries = Entry.objects.using(using).filter(pk=entry.pk)
+        unchanged = entries.filter(open=True, attempt=entry.attempt, strikes=entry.strikes)
+        taken = unchanged.filter(ready_at__lte=later(now), due_at__isnull=False).update(
             attempt=F("attempt") + 1,
             strikes=F("strikes") + (1 if strike else 0),
             ready_at=until,
             due_at=until,
-            worker=worker[:190],
+            worker=worker[:190] or "?",
         )
-    return Token(entry.pk, entry.attempt + 1) if taken else None
+        return entries.get() if taken else None
 
 
 def extend(token: Token, *, using: str, lease: timedelta, **written: Any) -> bool:
@@ -257,13 +302,20 @@ def release(
 ) -> bool:
     """Give the work back to its entry, to be claimed from an instant on. False: superseded.
 
+    The token holds no longer: nothing more is written by it, not by a heartbeat that is under way either.
+
     Args:
         until: The instant; else ``delay`` after now.
         strike: Whether the attempt counts: an error does, a wait or a shutdown does not.
+        error: What happened; what is kept of an earlier attempt stays when it is empty.
     """
     at = until if until is not None else later(None, delay)
-    given_back = {} if strike else {"strikes": F("strikes") - 1}
-    return bool(_held(token, using).update(ready_at=at, due_at=at, error=error, worker="", **given_back))
+    written: dict[str, Any] = {"ready_at": at, "due_at": at, "worker": ""}
+    if not strike:
+        written["strikes"] = F("strikes") - 1
+    if error:
+        written["error"] = error
+    return bool(_held(token, using).update(**written))
 
 
 def park(token: Token, *, using: str, error: str) -> bool:
@@ -293,14 +345,16 @@ def adopt(subject: Subject, states: Mapping[str, StateValue]) -> Entry | None:
     try:
         with transaction.atomic(using=subject.using):
             return _adopt(subject, states)
-    except Superseded:
+    except (Superseded, IntegrityError):  # the unique keys are the last to say that another was first
         return None
 
 
 def _adopt(subject: Subject, states: Mapping[str, StateValue]) -> Entry | None:
+    # Before the row: the entry of a row that is inserted in between is nobody's orphan.
+    orphans = list(subject.entries.open().values_list("pk", flat=True))
     found = subject.rows.values_list(subject.field, f"{subject.field}_epoch").first()
     if found is None:
-        _leave(subject.entries)
+        _leave(subject.entries.filter(pk__in=orphans))
         return None
     status, epoch = found
     if status not in states or agrees(subject, states[status], epoch):
@@ -311,18 +365,37 @@ def _adopt(subject: Subject, states: Mapping[str, StateValue]) -> Entry | None:
 def agrees(subject: Subject, state: StateValue, epoch: int) -> bool:
     """Whether the open entry is the one that a row in this state and epoch should have."""
     entries = subject.entries.open().filter(state=state.name, epoch=epoch)
-    return (entries.exclude(task="") if state.works else entries).exists()
+    return bool((entries.exclude(task="") if state.works else entries).exists())
 
 
 def _reopen(subject: Subject, state: StateValue, epoch: int) -> Entry:
     """Close the stray entry and open the right one, under an epoch that no entry ever had."""
     stray = subject.entries.open().first()
-    highest = subject.entries.aggregate(epoch=Max("epoch"))["epoch"] or 0
-    new = max(epoch, highest) + 1
+    new = max(epoch, _highest(subject) or 0) + 1
     if subject.at(state.name, epoch).update(**{f"{subject.field}_epoch": new}) != 1:
         raise Superseded
     if agrees(subject, state, epoch):  # somebody repaired it while we waited for the row
         raise Superseded
-    _leave(subject.entries)
+    _leave_any(subject.entries)
     cause = Cause(trigger="adopted", source=stray.state if stray else "")
     return _enter(subject, state, 0, new, cause)
+
+
+def turn(name: str, *, every: timedelta, using: str) -> bool:
+    """Whether it is this process's turn to do what only one in each period need do.
+
+    The turn is kept in an entry that no row has, and that is never open. Losing it costs a turn, no more.
+    """
+    key = {"model": "statemachine.turn", "field": name, "object": "", "epoch": 0, "step": 0}
+    turns, now, then = Entry.objects.using(using).filter(**key), DatabaseNow(), later(None, every)
+    if turns.filter(ready_at__lte=now).update(ready_at=then):
+        return True
+    if turns.exists():
+        return False
+    try:
+        with transaction.atomic(using=using):
+            entry = Entry(**key, entered_at=now, ready_at=then, left_at=now, open=None)
+            entry.save(using=using, force_insert=True)
+    except IntegrityError:
+        return False
+    return True

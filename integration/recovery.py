@@ -16,14 +16,14 @@ from django.db import connections, models, transaction
 from django.db.models import CharField, Count, Exists, Min, OuterRef, Q
 from django.db.models.functions import Cast
 
-from integration.binding import RowBinding, bindings, message_of, registered
+from integration.binding import RowBinding, bindings, message_of
 from integration.conf import conf
 from integration.dispatch import circuit, publish_all
-from integration.entries import DatabaseNow, Entry
+from integration.entries import DatabaseNow, Entry, EntryQuerySet
 from integration.protocol import Subject, later
 from integration.stage import adopt
 
-__all__ = ["Sweep", "aliases", "disagreeing", "due_again", "scan", "status", "sweep"]
+__all__ = ["Standing", "Sweep", "aliases", "disagreeing", "due_again", "orphans", "scan", "status", "sweep"]
 
 logger = logging.getLogger("statemachine")
 
@@ -61,7 +61,9 @@ def due_again(now: datetime, ready_at: datetime, *, grace: timedelta, longest: t
 def aliases() -> list[str]:
     """The databases that hold entries."""
     return [
-        alias for alias in connections if Entry._meta.db_table in connections[alias].introspection.table_names()
+        alias
+        for alias in connections
+        if Entry._meta.db_table in connections[alias].introspection.table_names()
     ]
 
 
@@ -69,7 +71,8 @@ def sweep(*, using: str = "default", limit: int = 500, now: datetime | None = No
     """Ring overdue entries again, oldest first.
 
     Safe to repeat and to run in many processes at once. While the circuit to the broker is open it does
-    nothing, so that entries do not grow old for a message that nobody sent.
+    nothing, so that entries do not grow old for a message that nobody sent. Entries of a model, state or task
+    that this code does not know are left to a process that does.
 
     Args:
         limit: Entries at most in this call.
@@ -77,18 +80,30 @@ def sweep(*, using: str = "default", limit: int = 500, now: datetime | None = No
     """
     if circuit.is_open:
         return Sweep()
-    messages = [message_of(entry, using) for entry in _take(using, limit, now) if registered(entry)]
+    messages = [message_of(entry, using) for entry in _take(using, limit, now)]
     unsent = publish_all(messages)
     if unsent:
         _due_soon([message.entry for message in unsent], using)
     return Sweep(rung=len(messages) - len(unsent), unsent=len(unsent))
 
 
+def _known(using: str) -> EntryQuerySet:
+    """Entries that this code can answer: during a deploy there are others."""
+    known = Q(pk__in=[])
+    for binding in bindings.values():
+        pending = [state for state in binding.states.values() if state.works or state.after]
+        tasks = {step.task for state in pending for step in state.steps}
+        names = [state.name for state in pending]
+        model, field = binding.label
+        known |= Q(model=model, field=field, state__in=names, task__in=["", *sorted(tasks)])
+    return Entry.objects.using(using).filter(known)
+
+
 def _take(using: str, limit: int, now: datetime | None) -> list[Entry]:
     """Push the due instants of a batch, in one transaction: whoever commits first rings."""
     features = connections[using].features
     with transaction.atomic(using=using):
-        queryset = Entry.objects.using(using).overdue(now).order_by("due_at")
+        queryset = _known(using).overdue(now).order_by("due_at")
         if features.has_select_for_update:
             queryset = queryset.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
         batch = list(queryset.annotate(now=DatabaseNow())[:limit])
@@ -129,11 +144,21 @@ def disagreeing(binding: RowBinding, using: str) -> models.QuerySet[Any]:
         state=OuterRef(binding.attribute),
     )
     working = [name for name, state in states.items() if state.works]
-    rows = owner._base_manager.using(using).filter(**{f"{binding.attribute}__in": list(states)})
+    rows: models.QuerySet[Any] = models.QuerySet(owner, using=using).filter(
+        **{f"{binding.attribute}__in": list(states)}
+    )
     agreeing = Exists(entries.exclude(task=""))
     waiting = Exists(entries)
     in_work = Q(**{f"{binding.attribute}__in": working})
     return rows.exclude(in_work & agreeing).exclude(~in_work & waiting)
+
+
+def orphans(binding: RowBinding, using: str) -> EntryQuerySet:
+    """Open entries of this pipeline whose row is gone, as a raw delete leaves them."""
+    owner, (model, field) = binding.owner, binding.label
+    rows = models.QuerySet(owner, using=using).annotate(_object=Cast(owner._meta.pk.name, CharField()))
+    entries = Entry.objects.using(using).open().filter(model=model, field=field)
+    return entries.exclude(Exists(rows.filter(_object=OuterRef("object"))))
 
 
 def scan(*, using: str = "default", limit: int = 500, everything: bool = False) -> Sweep:
@@ -143,18 +168,33 @@ def scan(*, using: str = "default", limit: int = 500, everything: bool = False) 
 
     Args:
         limit: Rows at most, for each pipeline.
-        everything: Also rows in states where nothing is pending, for the sake of their history.
+        everything: Also rows in states where nothing is pending, for the sake of their history; and entries
+            whose row is gone are closed.
     """
     adopted = 0
     for binding in list(bindings.values()):
-        rows = disagreeing(binding, using)
-        if not everything:
-            pending = [name for name, state in binding.states.items() if state.works or state.after]
-            rows = rows.filter(**{f"{binding.attribute}__in": pending})
-        for pk in rows.values_list("pk", flat=True)[:limit]:
+        for pk in _to_adopt(binding, using, everything).values_list("pk", flat=True)[:limit]:
             subject = Subject(owner=binding.owner, pk=pk, field=binding.attribute, using=using)
             adopted += adopt(subject, binding)
+        for entry in orphans(binding, using)[:limit] if everything else ():
+            adopt(
+                Subject(
+                    owner=binding.owner,
+                    pk=binding.owner._meta.pk.to_python(entry.object),
+                    field=binding.attribute,
+                    using=using,
+                ),
+                binding,
+            )
     return Sweep(adopted=adopted)
+
+
+def _to_adopt(binding: RowBinding, using: str, everything: bool) -> models.QuerySet[Any]:
+    rows = disagreeing(binding, using)
+    if everything:
+        return rows
+    pending = [name for name, state in binding.states.items() if state.works or state.after]
+    return rows.filter(**{f"{binding.attribute}__in": pending})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,40 +8,28 @@ import os
 import random
 import socket
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import Any
 
-from django.db import DatabaseError, connections, transaction
+from django.db import InterfaceError, OperationalError, connections
 
 from integration import protocol
 from integration.binding import RowBinding, holding, message_of, registered
+from integration.body import Body, PermanentFailure, Released, Stage, bodies, put_back
 from integration.conf import conf
 from integration.dispatch import Message, ring
 from integration.entries import Entry
-from integration.protocol import Subject, Superseded, Token
+from integration.heart import Heart
+from integration.protocol import Subject, Token
 from statemachine import Enqueue, LeaseLost, StateMachineError, StateValue
 
 __all__ = ["Body", "Inline", "Outcome", "PermanentFailure", "Stage", "Verdict", "bodies", "run", "verdict"]
 
 logger = logging.getLogger("statemachine")
-
-Body = Callable[["Stage"], object]
-
-bodies: dict[str, Body] = {}
-"""The body of every stage task of this process, by the task's name."""
-
-
-class PermanentFailure(Exception):
-    """Raised by a body that no further attempt would help: the stage is given up at once."""
-
-
-class Released(BaseException):
-    """Raised by `Stage.wait`, to end the body. Not an `Exception`: a body that catches all lets it pass."""
 
 
 class Outcome(enum.Enum):
@@ -78,168 +66,7 @@ def backoff(strikes: int, first: timedelta) -> timedelta:
     """The wait after a number of failed attempts: doubled by each one, give or take a quarter."""
     longest = conf().max_backoff
     doubled = min(first * 2 ** min(strikes - 1, 30), longest)
-    return doubled * random.uniform(0.75, 1.25)
-
-
-class Heart:
-    """Extends a lease beside the body, until it is stopped, the runtime is over, or the token is lost."""
-
-    def __init__(self, token: Token, *, using: str, lease: timedelta, max_runtime: timedelta) -> None:
-        self.token, self.using, self.lease = token, using, lease
-        self.until = time.monotonic() + max_runtime.total_seconds()
-        self.lost = False
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heart-{token.entry}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop beating. Does not wait: the caller may hold the lock that a beat waits for."""
-        self._stopped.set()
-
-    def join(self) -> None:
-        self._thread.join(self.lease.total_seconds())
-
-    def _beat(self) -> None:
-        try:
-            while not self._stopped.wait(self.lease.total_seconds() / 3):
-                if time.monotonic() >= self.until or not self._extend():
-                    return
-        finally:
-            connections[self.using].close()
-
-    def _extend(self) -> bool:
-        try:
-            held = protocol.extend(self.token, using=self.using, lease=self.lease)
-        except DatabaseError as error:  # tried again at the next beat; the lease bounds how often
-            logger.warning("Could not extend the lease of entry %s: %s", self.token.entry, error)
-            connections[self.using].close()
-            return True
-        self.lost = not held
-        return held
-
-
-class Stage:
-    """What a body is given: its row, and the means to report, to finish and to wait.
-
-    Attributes:
-        row: The row, freshly read; it alone, or what is loaded beside it in this context, may be advanced.
-        kwargs: What `Enqueue` declared.
-        attempt: Which attempt this is, from 1 on.
-        idempotency_key: The same for every attempt of this step, and for no other: for outside services.
-    """
-
-    def __init__(
-        self,
-        row: Any,
-        *,
-        entry: Entry,
-        token: Token,
-        binding: RowBinding,
-        subject: Subject,
-        enqueue: Enqueue,
-    ) -> None:
-        self.row, self.attempt = row, token.attempt
-        self.kwargs: Mapping[str, Any] = dict(enqueue.kwargs)
-        self.idempotency_key = f"{subject.key['model']}:{subject.object}:{subject.field}:{entry.epoch}:{entry.step}"
-        self._entry, self._token, self._binding, self._subject = entry, token, binding, subject
-        self._checkpoint, self._lease = entry.checkpoint, enqueue.lease or conf().lease
-        self._heart: Heart | None = None
-        self._reported = float("-inf")
-        self._finished = False
-
-    def __repr__(self) -> str:
-        return f"<Stage {self._entry} attempt {self.attempt}>"
-
-    @property
-    def checkpoint(self) -> Any:
-        """What an earlier attempt left here, small JSON; None at first. Assigning keeps it at once.
-
-        Raises:
-            LeaseLost: The stage was superseded.
-        """
-        return self._checkpoint
-
-    @checkpoint.setter
-    def checkpoint(self, value: Any) -> None:
-        self._extend(checkpoint=value)
-        self._checkpoint = value
-
-    def progress(self, done: int, total: int | None = None) -> None:
-        """Say how far the work is, and extend the lease. Writes at most once a second.
-
-        Raises:
-            LeaseLost: The stage was superseded.
-        """
-        if self._heart is not None and self._heart.lost:
-            raise self.lost()
-        now = time.monotonic()
-        if now - self._reported >= 1 or done == total:
-            self._reported = now
-            self._extend(progress={"done": done, "total": total})
-
-    def _extend(self, **written: Any) -> None:
-        if not protocol.extend(self._token, using=self._subject.using, lease=self._lease, **written):
-            raise self.lost()
-
-    @contextmanager
-    def finish(self, **kwargs: Any) -> Iterator[None]:
-        """Commit the block's writes together with the end of the stage, or neither.
-
-        Keyword arguments go to the trigger. It refuses an outer transaction, as ``durable`` does: what is
-        finished inside one could still be rolled back.
-
-        Raises:
-            LeaseLost: The stage was superseded; the block's writes are undone.
-            RuntimeError: There is an outer transaction.
-        """
-        if self._heart is not None:
-            self._heart.stop()
-        with transaction.atomic(using=self._subject.using, durable=True):
-            yield
-            self.conclude(**kwargs)
-
-    def conclude(self, **kwargs: Any) -> None:
-        """Open the next step, or fire the trigger of a finished stage, inside the caller's transaction."""
-        state, step = self._state, self._entry.step + 1
-        if step < len(state.steps):
-            self._open_next(state, step)
-        elif not self._binding.machine.fire(self.row, state.done, **kwargs):
-            raise StateMachineError(
-                f"{self._subject}: every guard of {state.done!r} from {state.name!r} refused.",
-                hint="Give the stage an edge that is taken otherwise, or move the row with to_state().",
-            )
-        self._finished = True
-
-    def _open_next(self, state: StateValue, step: int) -> None:
-        try:
-            entry = protocol.next_step(
-                self._subject, self._token, state=state, step=step, epoch=self._entry.epoch
-            )
-        except Superseded:
-            raise self.lost() from None
-        ring(message_of(entry, self._subject.using))
-
-    @property
-    def _state(self) -> StateValue:
-        return self._binding.states[self._entry.state]
-
-    def wait(self, until: datetime | timedelta) -> NoReturn:
-        """Give the work back until an instant, or for a while, and end the body. It costs no attempt.
-
-        Raises:
-            LeaseLost: The stage was superseded.
-        """
-        at = {"delay": until} if isinstance(until, timedelta) else {"until": until}
-        if not protocol.release(self._token, using=self._subject.using, **at):  # type: ignore[arg-type]
-            raise self.lost()
-        raise Released
-
-    def lost(self) -> LeaseLost:
-        return LeaseLost.superseded(
-            str(self._subject), state=self._entry.state, entry=self._token.entry, attempt=self._token.attempt
-        )
+    return timedelta(seconds=doubled.total_seconds() * random.uniform(0.75, 1.25))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,18 +74,31 @@ class Claimed:
     """A claim that holds, and everything that belongs to it."""
 
     entry: Entry
-    token: Token
     binding: RowBinding
     subject: Subject
     row: Any
+
+    @property
+    def token(self) -> Token:
+        return Token(self.entry.pk, self.entry.attempt)
 
     @property
     def state(self) -> StateValue:
         return self.binding.states[self.entry.state]
 
     @property
+    def enqueue(self) -> Enqueue:
+        enqueue = step_of(self.entry, self.binding)
+        assert enqueue is not None
+        return enqueue
+
+    @property
     def using(self) -> str:
         return self.subject.using
+
+    def is_lost(self, error: LeaseLost) -> bool:
+        """Whether it is this claim that was superseded, and not that of another row."""
+        return Token(error.entry, error.attempt) == self.token
 
 
 def run(
@@ -279,50 +119,64 @@ def run(
         using: The alias of the entry's database.
         task: The task that the message was sent to; another one's entry is dropped.
         judge: Decides what becomes of an attempt that raised, as `verdict` does.
-        heartbeat: Whether to extend the lease from a thread beside the body.
+        heartbeat: Whether to extend the lease from a thread beside the body; never inside a transaction,
+            which the thread could not see.
         elapsed: Whether to take the entry's wait as over: for tests, and eager mode.
+
+    Raises:
+        RuntimeError: There is an outer transaction, not a ``TestCase``'s own.
     """
     entry = Entry.objects.using(using).open().filter(pk=entry_id).first()
     binding = registered(entry) if entry is not None else None
     if entry is None or binding is None or entry.task != task or entry.due_at is None:
-        logger.debug("Entry %s is not for %s: left, unknown here, or not waiting.", entry_id, task or "a timer")
+        logger.debug(
+            "Entry %s is not for %s: left, unknown here, or not waiting.", entry_id, task or "a timer"
+        )
         return Outcome.DROPPED
-    if task and task not in {step.task for step in binding.states[entry.state].steps}:
-        return _adopt_or_drop(entry, binding, using)
-    spent = bool(task) and entry.strikes >= _max_attempts(_enqueue(entry, binding))
-    token = protocol.claim(
+    enqueue = step_of(entry, binding)
+    if task and enqueue is None:
+        return _adopt(subject_of(entry, binding, using), binding)
+    if task and task not in bodies:
+        logger.error("Entry %s is for %r, which this process did not import.", entry_id, task)
+        return Outcome.DROPPED
+    spent = enqueue is not None and entry.strikes >= _max_attempts(enqueue)
+    held = protocol.claim(
         entry,
         using=using,
-        lease=(_enqueue(entry, binding).lease if task else None) or conf().lease,
-        strike=bool(task) and not spent,
+        lease=(enqueue.lease if enqueue else None) or conf().lease,
+        strike=enqueue is not None and not spent,
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        # A second later: SQLite compares instants as text, and a whole second is printed shorter.
-        now=entry.ready_at + timedelta(seconds=1) if elapsed else None,
+        now=entry.ready_at if elapsed else None,
     )
-    if token is None:
+    if held is None:
         return Outcome.DROPPED
-    claimed = _read(entry, token, binding, using)
-    if claimed is None:
-        return Outcome.ADOPTED
-    return _work(claimed, judge=judge, heartbeat=heartbeat, spent=spent)
+    subject = subject_of(held, binding, using)
+    row = subject.rows.first()
+    if row is None or not _agrees(row, held, binding):
+        return _adopt(subject, binding)
+    claimed = Claimed(entry=held, binding=binding, subject=subject, row=row)
+    with _holding(claimed):
+        return _work(claimed, judge=judge, heartbeat=heartbeat, spent=spent)
 
 
-def _enqueue(entry: Entry, binding: RowBinding) -> Enqueue:
-    return next(step for step in binding.states[entry.state].steps if step.task == entry.task)
+def step_of(entry: Entry, binding: RowBinding) -> Enqueue | None:
+    """What is declared about the entry's task; None for a timer's, and a task that is unknown here."""
+    return next((step for step in binding.states[entry.state].steps if step.task == entry.task), None)
 
 
 def _max_attempts(enqueue: Enqueue) -> int:
     return enqueue.max_attempts or conf().max_attempts
 
 
-def _subject_of(entry: Entry, binding: RowBinding, using: str) -> Subject:
+def subject_of(entry: Entry, binding: RowBinding, using: str) -> Subject:
     pk = binding.owner._meta.pk.to_python(entry.object)
     return Subject(owner=binding.owner, pk=pk, field=entry.field, using=using)
 
 
-def _adopt_or_drop(entry: Entry, binding: RowBinding, using: str) -> Outcome:
-    adopt(_subject_of(entry, binding, using), binding)
-    return Outcome.DROPPED
+def _agrees(row: Any, entry: Entry, binding: RowBinding) -> bool:
+    """Whether the row is where its entry says, and the entry of a working state has a task."""
+    where = binding.read(row), getattr(row, binding.epoch)
+    return where == (entry.state, entry.epoch) and bool(entry.task) >= binding.states[entry.state].works
 
 
 def adopt(subject: Subject, binding: RowBinding) -> bool:
@@ -336,91 +190,107 @@ def adopt(subject: Subject, binding: RowBinding) -> bool:
     return True
 
 
-def _read(entry: Entry, token: Token, binding: RowBinding, using: str) -> Claimed | None:
-    """Read the row of a claim; None when it does not agree, which is then repaired."""
-    subject = _subject_of(entry, binding, using)
-    row = subject.rows.first()
-    if row is None or (binding.read(row), getattr(row, binding.epoch)) != (entry.state, entry.epoch):
-        adopt(subject, binding)
-        return None
-    return Claimed(entry=entry, token=token, binding=binding, subject=subject, row=row)
+def _adopt(subject: Subject, binding: RowBinding) -> Outcome:
+    return Outcome.ADOPTED if adopt(subject, binding) else Outcome.DROPPED
+
+
+@contextmanager
+def _holding(claimed: Claimed) -> Iterator[None]:
+    """Let the body fire its row: the instance that it is given in any thread, others in this context."""
+    claimed.binding.lend(claimed.row, claimed.token)
+    try:
+        with holding(claimed.subject, claimed.token):
+            yield
+    finally:
+        claimed.row.__dict__.pop("_statemachine_tokens", None)
 
 
 def _work(claimed: Claimed, *, judge: Callable[..., Verdict], heartbeat: bool, spent: bool) -> Outcome:
-    claimed.binding.lend(claimed.row, claimed.token)
-    with holding(claimed.subject, claimed.token):
-        if not claimed.entry.task:
-            assert claimed.state.after is not None
-            return _fire_or_park(claimed, claimed.state.after[1])
-        if spent:
-            return _give_up(claimed, claimed.entry.error or "no attempt ever reported back")
-        return _attempt(claimed, judge=judge, heartbeat=heartbeat)
+    if not claimed.entry.task:
+        return _ring_timer(claimed)
+    if spent:
+        return _give_up(claimed, claimed.entry.error or "no attempt ever reported back")
+    return _attempt(claimed, judge=judge, heartbeat=heartbeat)
+
+
+def _ring_timer(claimed: Claimed) -> Outcome:
+    if claimed.state.after is not None:
+        return _fire_or_park(claimed, claimed.state.after[1])
+    protocol.park(claimed.token, using=claimed.using, error="")  # the timer was taken out of the declaration
+    return Outcome.DROPPED
 
 
 def _attempt(claimed: Claimed, *, judge: Callable[..., Verdict], heartbeat: bool) -> Outcome:
-    enqueue = _enqueue(claimed.entry, claimed.binding)
     stage = Stage(
         claimed.row,
         entry=claimed.entry,
         token=claimed.token,
         binding=claimed.binding,
         subject=claimed.subject,
-        enqueue=enqueue,
+        enqueue=claimed.enqueue,
     )
-    with _beating(stage, enqueue, heartbeat):
+    with _beating(stage, claimed, heartbeat):
         try:
-            bodies[enqueue.task](stage)
+            bodies[claimed.entry.task](stage)
             return _conclude(stage, claimed)
         except Released:
             return Outcome.WAITING
-        except LeaseLost:
-            logger.info("%r was superseded; nothing of it is kept.", stage)
-            return Outcome.SUPERSEDED
+        except Exception as error:
+            return _failed(stage, claimed, error, judge)
         except BaseException as error:
-            outcome = _judge(claimed, error, enqueue, judge)
-            if isinstance(error, Exception):
-                return outcome
+            _give_back(claimed, error, judge)
             raise
 
 
 @contextmanager
-def _beating(stage: Stage, enqueue: Enqueue, heartbeat: bool) -> Iterator[None]:
-    if not heartbeat:
+def _beating(stage: Stage, claimed: Claimed, heartbeat: bool) -> Iterator[None]:
+    if not heartbeat or connections[claimed.using].in_atomic_block:
         yield
         return
-    heart = Heart(
-        stage._token,
-        using=stage._subject.using,
-        lease=enqueue.lease or conf().lease,
-        max_runtime=enqueue.max_runtime,
-    )
-    stage._heart = heart
-    heart.start()
-    try:
+    lease, longest = claimed.enqueue.lease or conf().lease, claimed.enqueue.max_runtime
+    stage._heart = Heart(claimed.token, using=claimed.using, lease=lease, max_runtime=longest)
+    with stage._heart.beating():
         yield
-    finally:
-        heart.stop()
-        heart.join()
 
 
 def _conclude(stage: Stage, claimed: Claimed) -> Outcome:
     """Finish a stage whose body returned, unless it did so itself: the database decides, not memory."""
-    if stage._finished or not protocol._held(claimed.token, claimed.using).exists():
-        return Outcome.FINISHED
-    _put_back(claimed)
-    with transaction.atomic(using=claimed.using, durable=True):
-        stage.conclude()
+    if stage._released:
+        return Outcome.WAITING
+    if not stage._finished and protocol.holds(claimed.token, using=claimed.using):
+        with stage.finish():
+            pass
+    elif Entry.objects.using(claimed.using).open().filter(pk=claimed.entry.pk).exists():
+        return _superseded(claimed)
     return Outcome.FINISHED
 
 
-def _put_back(claimed: Claimed) -> None:
-    """Undo in memory what a body rolled back in the database."""
-    claimed.row.__dict__[claimed.binding.attribute] = claimed.entry.state
-    claimed.row.__dict__[claimed.binding.epoch] = claimed.entry.epoch
+def _failed(stage: Stage, claimed: Claimed, error: Exception, judge: Callable[..., Verdict]) -> Outcome:
+    if stage._released:
+        return Outcome.WAITING
+    if isinstance(error, LeaseLost) and claimed.is_lost(error):
+        return _superseded(claimed)
+    return _judge(claimed, error, judge)
 
 
-def _judge(claimed: Claimed, error: BaseException, enqueue: Enqueue, judge: Callable[..., Verdict]) -> Outcome:
-    strikes, text = claimed.entry.strikes + 1, describe(error)
+def _superseded(claimed: Claimed) -> Outcome:
+    """Keep nothing. What a raw update of the row superseded is repaired at once."""
+    logger.info("%s: attempt %s was superseded; nothing of it is kept.", claimed.entry, claimed.token.attempt)
+    adopt(claimed.subject, claimed.binding)
+    return Outcome.SUPERSEDED
+
+
+def _give_back(claimed: Claimed, error: BaseException, judge: Callable[..., Verdict]) -> None:
+    """Give the work back when the worker is told to stop, whatever the database says to that."""
+    try:
+        _judge(claimed, error, judge)
+    except Exception as other:
+        logger.warning("%s: not given back, so its lease must run out: %s", claimed.entry, other)
+
+
+def _judge(claimed: Claimed, error: BaseException, judge: Callable[..., Verdict]) -> Outcome:
+    _reconnect(claimed.using)
+    enqueue, strikes, text = claimed.enqueue, claimed.entry.strikes, describe(error)
     decided = judge(error, strikes=strikes, max_attempts=_max_attempts(enqueue))
     logger.log(
         logging.INFO if decided is Verdict.RELEASE else logging.WARNING,
@@ -433,11 +303,19 @@ def _judge(claimed: Claimed, error: BaseException, enqueue: Enqueue, judge: Call
     )
     if decided is Verdict.GIVE_UP:
         return _give_up(claimed, text)
-    delay = backoff(strikes, enqueue.backoff or conf().backoff) if decided is Verdict.RETRY else timedelta()
-    kept = protocol.release(
-        claimed.token, using=claimed.using, delay=delay, strike=decided is Verdict.RETRY, error=text
-    )
-    return Outcome.BACKING_OFF if kept else Outcome.SUPERSEDED
+    # A body that asks to be run again waits for the first backoff each time, or it would spin.
+    first, strike = enqueue.backoff or conf().backoff, decided is Verdict.RETRY
+    delay = backoff(strikes if strike else 1, first) if isinstance(error, Exception) else timedelta()
+    kept = protocol.release(claimed.token, using=claimed.using, delay=delay, strike=strike, error=text)
+    if not kept:
+        return _superseded(claimed)
+    return Outcome.BACKING_OFF if strike else Outcome.WAITING
+
+
+def _reconnect(using: str) -> None:
+    """Drop a connection that the body left broken, or out of autocommit."""
+    if not connections[using].in_atomic_block:
+        connections[using].close_if_unusable_or_obsolete()
 
 
 def describe(error: BaseException) -> str:
@@ -455,19 +333,31 @@ def _give_up(claimed: Claimed, error: str) -> Outcome:
 
 def _fire_or_park(claimed: Claimed, trigger: str, **kwargs: Any) -> Outcome:
     """Fire the trigger of a timer or of a given-up stage; what refuses it waits for a person."""
-    _put_back(claimed)
     try:
-        if claimed.binding.machine.fire(claimed.row, trigger, **kwargs):
+        if _fire(claimed, trigger, **kwargs):
             return Outcome.FINISHED
         refused = f"every guard of {trigger!r} refused"
-    except LeaseLost:
-        return Outcome.SUPERSEDED
     except Exception as error:  # user callbacks raise what they like; the entry must not spin for it
+        if isinstance(error, LeaseLost) and claimed.is_lost(error):
+            return _superseded(claimed)
         logger.exception("%s: %r could not be fired.", claimed.subject, trigger)
         refused = describe(error)
+    if adopt(claimed.subject, claimed.binding):
+        return Outcome.ADOPTED
     cause = f"{kwargs['error']}; " if kwargs.get("error") else ""
     parked = protocol.park(claimed.token, using=claimed.using, error=f"{cause}{trigger!r}: {refused}")
     return Outcome.PARKED if parked else Outcome.SUPERSEDED
+
+
+def _fire(claimed: Claimed, trigger: str, **kwargs: Any) -> bool:
+    """Fire, and once more after a deadlock or a lost connection: neither is the trigger's fault."""
+    put_back(claimed.row, claimed.entry, claimed.binding)
+    try:
+        return claimed.binding.machine.fire(claimed.row, trigger, **kwargs)
+    except (InterfaceError, OperationalError):
+        _reconnect(claimed.using)
+        put_back(claimed.row, claimed.entry, claimed.binding)
+        return claimed.binding.machine.fire(claimed.row, trigger, **kwargs)
 
 
 class Inline:

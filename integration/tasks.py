@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from celery import Celery, current_app, shared_task, signals
+from celery import current_app, shared_task, signals
 from celery.exceptions import Ignore, Reject, Retry
 from django.db import connections
-from kombu import Connection
-from kombu.pools import producers
+from kombu import Connection, Producer
 
-from integration import recovery, stage
+from integration import protocol, recovery, stage
 from integration.conf import conf
 from integration.dispatch import Message, set_publisher
 from integration.stage import Body, Inline, PermanentFailure, Stage, Verdict, bodies, verdict
@@ -47,12 +48,13 @@ def stage_task(name: str, **options: Any) -> Callable[[Body], Any]:
         bodies[name] = body
 
         def answer(entry: int | None = None, using: str = "default") -> str:
-            if not isinstance(entry, int):
+            if not isinstance(entry, int) or isinstance(entry, bool):
                 raise TypeError(
                     f"{name} is a stage task: it takes the id of an entry, not {entry!r}. "
                     "Fire the trigger that enters its state instead of calling it."
                 )
-            return stage.run(entry, using=using, task=name, judge=judge).value
+            beats = not current_app.conf.task_always_eager
+            return stage.run(entry, using=using, task=name, judge=judge, heartbeat=beats).value
 
         answer.__name__, answer.__doc__, answer.__module__ = body.__name__, body.__doc__, body.__module__
         return shared_task(**{"name": name, "ignore_result": True, **options})(answer)
@@ -75,56 +77,82 @@ def sweep(limit: int = 500) -> None:
 
 
 class CeleryPublisher:
-    """Sends messages through the current app, on a connection of its own that gives up in time."""
+    """Sends messages through the current app, on connections of its own that give up in time."""
 
     def __init__(self) -> None:
-        self._connections: dict[tuple[int, int], Connection] = {}
+        # By process: a child must neither write on its parent's sockets nor close them by forgetting them.
+        self._idle: dict[int, WeakKeyDictionary[Any, deque[Producer]]] = {}
         self._inline = Inline()
 
     def publish(self, message: Message) -> None:
-        app: Celery = current_app._get_current_object()
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
         if app.conf.task_always_eager:
             self._inline.publish(message)
             return
-        timeout = conf().publish_timeout.total_seconds()
-        with producers[self._connection(app, timeout)].acquire(block=True, timeout=timeout) as producer:
-            self._send(app, message, producer)
+        idle = self._idle.setdefault(os.getpid(), WeakKeyDictionary()).setdefault(app, deque(maxlen=10))
+        try:
+            producer = idle.pop()
+        except IndexError:
+            producer = None
+        idle.append(_send(app, message, producer))
 
-    def _send(self, app: Celery, message: Message, producer: Any) -> None:
-        options = {"queue": message.queue, "priority": message.priority}
-        given = {name: value for name, value in options.items() if value is not None}
-        send = app.tasks[message.task].apply_async if message.task in app.tasks else None
-        arguments = {"args": (message.entry,), "producer": producer, "retry": False, **given}
-        if message.using != "default":
-            arguments["kwargs"] = {"using": message.using}
-        if send is not None:
-            send(**arguments)
+
+def _send(app: Any, message: Message, producer: Producer | None) -> Producer:
+    """Send, on a producer that was used before or a new one; returns it. One that fails is forgotten.
+
+    A connection may have been closed while it was idle, so what fails on it is tried once on a new one,
+    but not what took its time to fail.
+    """
+    if producer is not None:
+        try:
+            _send_on(producer, app, message)
+        except Exception as error:  # each transport raises what it likes
+            if _timed_out(error):
+                raise
         else:
-            app.send_task(message.task, ignore_result=True, **arguments)
-
-    def _connection(self, app: Celery, timeout: float) -> Connection:
-        """One connection for each app and process: a child must not write on its parent's socket."""
-        key = (os.getpid(), id(app))
-        if key not in self._connections:
-            connection = app.connection_for_write(connect_timeout=timeout, heartbeat=0)
-            connection.transport_options = {**connection.transport_options, **_timeouts(connection, timeout)}
-            self._connections[key] = connection
-        return self._connections[key]
+            return producer
+    producer = Producer(_connection(app))
+    _send_on(producer, app, message)
+    return producer
 
 
-def _timeouts(connection: Connection, timeout: float) -> dict[str, Any]:
-    """What makes each transport give up: a socket that accepts and never answers blocks for ever otherwise."""
-    transport = connection.transport_cls
-    if "redis" in str(transport):
-        once = {"max_retries": 0, "retry_on_timeout": False}
-        return {"socket_timeout": timeout, "socket_connect_timeout": timeout, **once}
-    if str(transport) in ("amqp", "amqps", "pyamqp"):
-        return {"read_timeout": timeout, "write_timeout": timeout, "max_retries": 0}
-    return {}
+def _send_on(producer: Producer, app: Any, message: Message) -> None:
+    given = {"queue": message.queue, "priority": message.priority}
+    options = {name: value for name, value in given.items() if value is not None}
+    kwargs = {} if message.using == "default" else {"using": message.using}
+    task = app.tasks.get(message.task)
+    send = partial(app.send_task, message.task, ignore_result=True) if task is None else task.apply_async
+    send(args=(message.entry,), kwargs=kwargs, producer=producer, retry=False, **options)
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Whether it is a timeout, or was raised because of one: they are wrapped in the library's own errors."""
+    while error is not None:
+        # py-amqp passes on what a socket with a timeout in the kernel raises: that it would block.
+        if isinstance(error, TimeoutError | BlockingIOError) or "Timeout" in type(error).__name__:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _connection(app: Any) -> Connection:
+    """A connection that gives up: a socket that accepts and never answers blocks for ever otherwise."""
+    timeout = conf().publish_timeout.total_seconds()
+    connection: Connection = app.connection_for_write(connect_timeout=timeout, heartbeat=0)
+    timeouts: dict[str, Any] = {
+        "amqp": {"read_timeout": timeout, "write_timeout": timeout},
+        "redis": {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry_on_timeout": False},
+    }
+    given = timeouts.get(connection.transport.driver_type, {})
+    connection.transport_options = {**(connection.transport_options or {}), "max_retries": 0, **given}
+    return connection
 
 
 class Sweeper:
-    """Sweeps in a thread of the worker until it is stopped."""
+    """Sweeps in a thread of the worker until it is stopped.
+
+    Every worker has one, and they take turns: more workers do not mean more sweeps.
+    """
 
     def __init__(self) -> None:
         self._stopped = threading.Event()
@@ -134,35 +162,32 @@ class Sweeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, after the sweep that is under way."""
+        """Stop, after the batch that is under way."""
         self._stopped.set()
         self._thread.join(timeout=10)
 
     def _loop(self) -> None:
-        scanned = float("-inf")
         while not self._stopped.wait(conf().sweep_every.total_seconds()):
-            due = time.monotonic() - scanned >= conf().adopt_every.total_seconds()
-            if self._pass(scan=due) and due:
-                scanned = time.monotonic()
+            try:
+                for using in recovery.aliases():
+                    self._pass(using)
+            except Exception as error:  # a database that is away comes back; the thread must be there then
+                logger.warning("The sweep failed, and will be tried again: %s", error)
+            finally:
+                connections.close_all()
 
-    def _pass(self, *, scan: bool) -> bool:
-        try:
-            for using in recovery.aliases():
-                recovery.sweep(using=using)
-                if scan:
-                    recovery.scan(using=using)
-        except Exception as error:  # a database that is away comes back; the thread must be there then
-            logger.warning("The sweep failed, and will be tried again: %s", error)
-            return False
-        finally:
-            connections.close_all()
-        return True
+    def _pass(self, using: str) -> None:
+        if protocol.turn("sweep", every=conf().sweep_every, using=using):
+            while recovery.sweep(using=using, limit=500).rung == 500 and not self._stopped.is_set():
+                pass
+        if protocol.turn("scan", every=conf().adopt_every, using=using):
+            recovery.scan(using=using)
 
 
 _sweeper: Sweeper | None = None
 
 
-@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+@signals.worker_ready.connect
 def start_sweeping(**kwargs: Any) -> None:
     global _sweeper
     if conf().sweep and _sweeper is None:
@@ -170,7 +195,8 @@ def start_sweeping(**kwargs: Any) -> None:
         _sweeper.start()
 
 
-@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+# Not `worker_shutting_down`: it is sent by a signal's handler, in which waiting for a thread may never end.
+@signals.worker_shutdown.connect
 def stop_sweeping(**kwargs: Any) -> None:
     global _sweeper
     if _sweeper is not None:

@@ -54,7 +54,8 @@ def _commit_callbacks(using: str) -> None:
 
     connection = connections[using]
     while connection.in_atomic_block and connection.run_on_commit:
-        callbacks, connection.run_on_commit = connection.run_on_commit, []
+        callbacks: list[Any] = connection.run_on_commit
+        connection.run_on_commit = []
         for _, callback, robust in callbacks:
             _call(callback, robust)
 

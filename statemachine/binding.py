@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
-from collections.abc import Callable, Iterator
+import keyword
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from statemachine.engine import EventData, ModelMethod, State, state_key
+from statemachine.engine import EventData, OwnMethod, State, check_synchronous, state_key, state_value
 from statemachine.enqueue import Enqueue
 from statemachine.errors import DeclarationError
 
@@ -75,106 +78,153 @@ class Binding:
 
     # The methods of the class
 
-    def check(self) -> None:
-        """Refuse what cannot work on this class.
+    def plan(self) -> dict[str, Any]:
+        """The methods that the class is to receive. Changes nothing.
 
         Raises:
-            DeclarationError: A task without anything to enqueue it, or an unknown callback.
+            DeclarationError: What the machine declares cannot work on this class: a method of its own would
+                be hidden, a callback is unknown, or there is a task and nothing enqueues it.
         """
-        working = [state.name for state in self.machine.graph_states() if state.works]
+        self._check_tasks()
+        methods = self._machine_methods()
+        if self.attribute in methods:
+            raise DeclarationError(
+                f"{self.cls.__name__}.{self.attribute} would be hidden by the method of that name.",
+                hint="Rename the attribute, or the trigger or state.",
+            )
+        for where, callbacks in self.machine.declared_callbacks():
+            for callback in callbacks:
+                self.check_callback(where, callback, methods)
+        wanted = {name: method for name, method in methods.items() if self._takes(name)}
+        own = {n: m for n, m in self._own_methods().items() if n not in methods and self._is_free(n)}
+        return {**own, **wanted}
+
+    def install(self, methods: Mapping[str, Any]) -> None:
+        """Give the class its planned methods. Safe to repeat: what is there from this machine stays."""
+        for name, method in methods.items():
+            if not _made_by(vars(self.cls).get(name), self.machine):
+                _mark(method, self.machine, name, self.cls)
+                setattr(self.cls, name, method)
+        for state in self.machine.states.values():
+            for kind in state.dynamic_methods:
+                callbacks, standing = getattr(state, kind), OwnMethod(f"{kind}_{state.name}")
+                if standing not in callbacks:
+                    callbacks.append(standing)
+
+    def remove_trigger(self, trigger: str) -> None:
+        for name in (self.methods + trigger, f"{self.methods}may_{trigger}"):
+            if _made_by(vars(self.cls).get(name), self.machine):
+                delattr(self.cls, name)
+
+    def own_method(self, standing: OwnMethod, event: EventData) -> str | None:
+        """The name of the row's own method that another stands for, unless its state names it itself."""
+        name = self.methods + standing
+        named = event.state is not None and name in _plain(event.state)
+        method = None if named else getattr(event.model, name, None)
+        return name if inspect.ismethod(method) and not hasattr(method, "statemachine") else None
+
+    def check_callback(self, where: str, callback: Any, methods: Container[str]) -> None:
+        """Refuse the name of a callback that is neither the class's, nor planned, nor a function's path.
+
+        A path into a module that is not imported yet passes when there is such a module: importing it
+        while classes are made is how circular imports begin.
+        """
+        if not isinstance(callback, str) or isinstance(callback, OwnMethod) or callback in methods:
+            return
+        found = self._found(callback)
+        if found:
+            check_synchronous(where, getattr(found[0], "__func__", found[0]))
+        elif not (self._annotates(callback) or _is_path(callback)):
+            raise DeclarationError(
+                f"{where} names the callback {callback!r}, which {self.cls.__name__} does not have.",
+                hint=f"Define {self.cls.__name__}.{callback}, or give the dotted path of a function."
+                if callback.isidentifier()
+                else "Give the dotted path of a function.",
+            )
+
+    def _check_tasks(self) -> None:
+        working = [state.name for state in self.machine.states.values() if state_value(state).works]
         if working and self._enqueue is None and type(self).enqueue is Binding.enqueue:
             raise DeclarationError(
                 f"{self.cls.__name__}.{self.attribute}: {', '.join(map(repr, working))} have tasks, but "
                 "nothing enqueues them.",
                 hint="Pass bind(…, enqueue=function), or use integration.models.StateField.",
             )
-        for where, name in self.machine.callback_names():
-            self.check_callback(where, name)
-
-    def check_callback(self, where: str, name: str) -> None:
-        if isinstance(name, ModelMethod) or name.removeprefix(self.methods) in self.machine.events:
-            return
-        if hasattr(self.cls, name) or self._imports(name):
-            return
-        if any(name in getattr(cls, "__annotations__", {}) for cls in self.cls.__mro__):
-            return
-        raise DeclarationError(
-            f"{where} names the callback {name!r}, which {self.cls.__name__} does not have.",
-            hint=f"Define {self.cls.__name__}.{name}, or give the dotted path of a function.",
-        )
-
-    def _imports(self, name: str) -> bool:
-        module, _, attribute = name.rpartition(".")
-        if not module:
-            return False
-        try:
-            return hasattr(__import__(module, fromlist=[attribute]), attribute)
-        except ImportError:
-            return False
-
-    def install(self) -> None:
-        """Give the class its methods. Safe to repeat: what is there from this binding stays.
-
-        Raises:
-            DeclarationError: A method would shadow one of the class; none was installed.
-        """
-        methods = {**self._own_methods(), **self._trigger_methods(*self.machine.events)}
-        for state in self.machine.states.values():
-            methods |= self._state_method(state)
-        self._put(methods)
-        for state in self.machine.states.values():
-            self._find_callbacks(state)
-
-    def install_trigger(self, trigger: str) -> None:
-        self._put(self._trigger_methods(trigger))
-
-    def install_state(self, state: State) -> None:
-        self._put(self._state_method(state))
-        self._find_callbacks(state)
-
-    def remove_trigger(self, trigger: str) -> None:
-        for name in self._trigger_methods(trigger):
-            if _made_by(vars(self.cls).get(name), self.machine):
-                delattr(self.cls, name)
 
     def _own_methods(self) -> dict[str, Any]:
-        """What is only a convenience, and gives way to a method of the class."""
+        """What is only a convenience, and gives way to what the class has."""
         machine = self.machine
         methods = {
             "trigger": _trigger(machine),
             "may_trigger": _may_trigger(machine),
             "state": StateOf(machine),
         }
-        methods = {self.methods + name: method for name, method in methods.items()}
-        return {name: m for name, m in methods.items() if name != self.attribute and self._free(name)}
+        return {self.methods + name: method for name, method in methods.items() if name != self.attribute}
 
-    def _trigger_methods(self, *triggers: str) -> dict[str, Any]:
-        fires = {self.methods + name: _fire(self.machine, name) for name in triggers}
-        mays = {f"{self.methods}may_{name}": _may(self.machine, name) for name in triggers}
-        return fires | mays
+    def _machine_methods(self) -> dict[str, Any]:
+        methods: dict[str, Any] = {}
+        for name, method in self._named_methods():
+            if name in methods:
+                raise DeclarationError(
+                    f"{self.cls.__name__}.{name} would be two methods of the machine.",
+                    hint="Rename one of the triggers or states.",
+                )
+            if keyword.iskeyword(name):
+                raise DeclarationError(
+                    f"{self.cls.__name__}.{name} cannot be called: {name!r} is a word of Python.",
+                    hint=f'Rename the trigger, or pass methods="{self.attribute}_".',
+                )
+            methods[name] = method
+        return methods
 
-    def _state_method(self, state: State) -> dict[str, Any]:
-        name = self.methods + self.machine.is_method(self, state)
-        return {name: _is(self.machine, state.name)} if name.isidentifier() else {}
+    def _named_methods(self) -> Iterator[tuple[str, Any]]:
+        for trigger in self.machine.events:
+            yield self.methods + trigger, _fire(self.machine, trigger)
+            yield f"{self.methods}may_{trigger}", _may(self.machine, trigger)
+        for state in self.machine.states.values():
+            name = self.methods + self.machine.is_method(self, state)
+            if name.isidentifier():
+                yield name, _is(self.machine, state.name)
 
-    def _put(self, methods: dict[str, Any]) -> None:
-        taken = [name for name in methods if not self._free(name) and self.machine.shadowed(self, name)]
-        for name in methods.keys() - set(taken):
-            _mark(methods[name], self.machine, name, self.cls)
-            setattr(self.cls, name, methods[name])
+    def _takes(self, name: str) -> bool:
+        """Whether the class is to receive a method of this name: it may override one that it inherits."""
+        if self._is_free(name):
+            return True
+        overrides = any(_made_by(inherited, self.machine) for inherited in self._found(name)[1:])
+        return not overrides and not self.machine.shadowed(self, name)
 
-    def _free(self, name: str) -> bool:
-        existing = inspect.getattr_static(self.cls, name, None)
-        return existing is None or _made_by(existing, self.machine)
+    def _is_free(self, name: str) -> bool:
+        found = self._found(name)
+        return not found or found[0] is None or _made_by(found[0], self.machine)
 
-    def _find_callbacks(self, state: State) -> None:
-        """Add the class's own ``on_enter_<state>`` and ``on_exit_<state>``, as transitions does."""
-        for kind in state.dynamic_methods:
-            name = f"{kind}_{state.name}"
-            function = inspect.getattr_static(self.cls, name, None)
-            found = callable(function) and not hasattr(function, "statemachine")
-            if found and name not in getattr(state, kind):
-                state.add_callback(kind.removeprefix("on_"), ModelMethod(name))
+    def _found(self, name: str) -> list[Any]:
+        """What the class and its bases have under a name, nearest first; not what its metaclass has."""
+        return [vars(base)[name] for base in self.cls.__mro__ if name in vars(base)]
+
+    def _annotates(self, name: str) -> bool:
+        return any(name in vars(base).get("__annotations__", {}) for base in self.cls.__mro__)
+
+
+def _plain(state: Any) -> set[str]:
+    """The names that a state gives as callbacks itself."""
+    given = (callback for kind in state.dynamic_methods for callback in getattr(state, kind))
+    return {
+        callback for callback in given if isinstance(callback, str) and not isinstance(callback, OwnMethod)
+    }
+
+
+def _is_path(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        return False
+    loaded = sys.modules.get(module)
+    if loaded is not None and not getattr(getattr(loaded, "__spec__", None), "_initializing", False):
+        return hasattr(loaded, attribute)
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
 
 class StateOf:
     """``team.state``: what is declared about the state that the row is in."""
@@ -229,9 +279,9 @@ def _may_trigger(machine: StateMachine) -> Callable[..., bool]:
     return may_trigger
 
 
-def _is(machine: StateMachine, state: str) -> Callable[[Any], bool]:
-    def is_state(self: Any) -> bool:
-        return bool(machine.binding_of(self).read(self) == state)
+def _is(machine: StateMachine, state: str) -> Callable[..., bool]:
+    def is_state(self: Any, *args: Any, **kwargs: Any) -> bool:  # as a guard it is given the event
+        return machine.is_state(state, self)
 
     is_state.__doc__ = f"Whether the row is in {state!r}."
     return is_state

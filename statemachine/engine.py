@@ -7,12 +7,13 @@ written through the binding, and an enum whose values are strings is known by it
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from enum import Enum
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from transitions import MachineError
 from transitions import core as upstream
 from transitions.core import EventData
 
@@ -20,9 +21,24 @@ from statemachine.enqueue import Enqueue
 from statemachine.errors import DeclarationError, TransitionNotAllowed
 from statemachine.graph import Edge, StateValue
 
-__all__ = ["Callback", "Condition", "Event", "EventData", "ModelMethod", "State", "Transition", "state_key"]
+if TYPE_CHECKING:
+    from statemachine.machine import StateMachine
+
+__all__ = [
+    "Callback",
+    "Condition",
+    "Event",
+    "EventData",
+    "OwnMethod",
+    "State",
+    "Transition",
+    "check_callbacks",
+    "state_key",
+    "state_value",
+]
 
 Callback = str | Callable[..., Any]
+Callbacks = Callback | list[Any] | tuple[Any, ...] | None
 
 
 def state_key(state: Any) -> Any:
@@ -34,8 +50,50 @@ def state_key(state: Any) -> Any:
     return state
 
 
-class ModelMethod(str):
-    """The name of an ``on_enter_<state>`` method that was found on a class; others need not have it."""
+class OwnMethod(str):
+    """Stands among a state's callbacks for the row's own ``on_enter_<state>``, where its class has one.
+
+    The state may be shared: which class has the method is asked when the state is entered.
+    """
+
+
+def check_callbacks(where: str, callbacks: Iterable[Any], *, tasks: bool = False) -> None:
+    """Refuse what can never be called: what a name stands for is known when a class is bound.
+
+    Raises:
+        DeclarationError: A callback is neither a name nor callable, is asynchronous, or is an `Enqueue`
+            anywhere but in ``on_enter``.
+    """
+    for callback in callbacks:
+        if isinstance(callback, Enqueue) and not tasks:
+            raise DeclarationError(
+                f"{where} has the task {callback.task!r}: only entering a state enqueues a task.",
+                hint=f"Declare a state that has on_enter={callback!s}.",
+            )
+        if not (callable(callback) or (isinstance(callback, str) and callback)):
+            raise DeclarationError(
+                f"{where} has the callback {callback!r}, which cannot be called.",
+                hint="Give a function, the name of a method, or the dotted path of a function.",
+            )
+        check_synchronous(where, callback)
+
+
+def check_synchronous(where: str, function: Any) -> None:
+    """Refuse a coroutine function: nobody would await it, and as a guard it would always pass."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        raise DeclarationError(
+            f"{where} has the asynchronous callback {_name(function)!r}, which nobody would await.",
+            hint="Write it as a plain function; slow work belongs into the task of a state.",
+        )
+
+
+def _name(callback: Any) -> str:
+    """What a callback is called: the same in every process."""
+    if isinstance(callback, str):
+        return callback
+    if isinstance(callback, partial):
+        return _name(callback.func)
+    return str(getattr(callback, "__name__", type(callback).__name__))
 
 
 class State(upstream.State):
@@ -43,7 +101,7 @@ class State(upstream.State):
 
     Args:
         name: What the status column holds, or an enum member.
-        label: What a person reads; the name, made readable, by default.
+        label: What a person reads, possibly a lazy translation; the member's own, or the name, by default.
         tags: Free words to ask about: ``"dashboard" in team.state.tags``.
         phase: The part of the pipeline that it belongs to; drawn as a cluster.
         final: A run may end here.
@@ -54,52 +112,57 @@ class State(upstream.State):
         stamps: The column that receives the instant of entry.
 
     Raises:
-        DeclarationError: A step's task appears twice, or a timer is malformed or beside a task.
+        DeclarationError: A step's task appears twice, a timer is malformed or beside a task, or a
+            callback cannot be called.
     """
 
     tags: Iterable[str] = ()
-    label = phase = waits_for = stamps = ""
-    after = None
-    done, failed = "advance", "fail"
 
     def __init__(
         self,
         name: str | Enum,
-        on_enter: Callback | Iterable[Callback] | None = None,
-        on_exit: Callback | Iterable[Callback] | None = None,
+        on_enter: Callbacks = None,
+        on_exit: Callbacks = None,
         ignore_invalid_triggers: bool | None = None,
         final: bool = False,
         *,
         label: str = "",
-        tags: Iterable[str] | None = None,
+        tags: str | Iterable[str] | None = None,
         phase: str | None = None,
         waits_for: str = "",
         after: tuple[timedelta, str] | None = None,
         done: str = "advance",
         failed: str = "fail",
-        stamps: str = "",
+        stamps: str | None = None,
         **features: Any,
     ) -> None:
         super().__init__(
-            name,  # type: ignore[arg-type]
+            name,
             on_enter=on_enter,  # type: ignore[arg-type]
             on_exit=on_exit,  # type: ignore[arg-type]
             ignore_invalid_triggers=ignore_invalid_triggers,  # type: ignore[arg-type]
             final=final,
             **features,
         )
-        # A copy: callbacks that are found on a model are added, and the caller's list is the caller's.
+        # A copy: callbacks can be added, and the caller's list is the caller's.
         self.on_enter, self.on_exit = list(self.on_enter), list(self.on_exit)
-        self.label = str(label or getattr(name, "label", "") or self.name)
-        if tags is not None:
-            self.tags = tuple(tags)
-        self.phase = phase  # type: ignore[assignment]
-        self.waits_for, self.after, self.stamps = waits_for, after, stamps  # type: ignore[assignment]
-        self.done, self.failed = done, failed
+        self.label = self._label(label)
+        if tags is not None:  # otherwise a feature of transitions may have set them
+            self.tags = (tags,) if isinstance(tags, str) else tuple(tags)
+        self.phase, self.waits_for, self.stamps = phase, waits_for, stamps or ""
+        self.after, self.done, self.failed = after, done, failed
         self._check()
 
+    def _label(self, given: str) -> str:
+        # A lazy translation is no str, and even asking for its truth translates it: too early, at import.
+        if not isinstance(given, str) or given:
+            return given
+        return getattr(self._name, "label", self.name)
+
     def _check(self) -> None:
-        tasks = [step.task for step in self.steps]
+        check_callbacks(f"on_enter of state {self.name!r}", self.on_enter, tasks=True)
+        check_callbacks(f"on_exit of state {self.name!r}", self.on_exit)
+        tasks = [step.task for step in steps_of(self)]
         if len(tasks) != len(set(tasks)):
             raise DeclarationError(
                 f"State {self.name!r} enqueues a task twice: {', '.join(tasks)}.",
@@ -107,7 +170,7 @@ class State(upstream.State):
             )
         if self.after is None:
             return
-        if not (isinstance(self.after, tuple) and len(self.after) == 2 and isinstance(self.after[0], timedelta)):
+        if not _is_timer(self.after):
             raise DeclarationError(
                 f"State {self.name!r} has after={self.after!r}.",
                 hint='Write after=(timedelta(days=30), "trigger").',
@@ -125,16 +188,24 @@ class State(upstream.State):
     @property
     def value(self) -> Any:
         """What is assigned to the attribute: a string, or the member of an enum whose values are none."""
-        return state_key(self._name) if isinstance(self._name, str | Enum) and self._stored else self._name
-
-    @property
-    def _stored(self) -> bool:
-        return not isinstance(self._name, Enum) or isinstance(self._name.value, str)
+        return self._name if self.name != getattr(self._name, "value", self.name) else self.name
 
     @property
     def steps(self) -> tuple[Enqueue, ...]:
         """The tasks of the stage, in order."""
         return steps_of(self)
+
+    def add_callback(self, trigger: str, func: Any) -> None:
+        """Add a callback; the tasks of a state are declared with it, so that its graph can be proved."""
+        check_callbacks(f"on_{trigger} of state {self.name!r}", [func])
+        super().add_callback(trigger, func)
+
+
+def _is_timer(after: Any) -> bool:
+    if not (isinstance(after, tuple) and len(after) == 2):
+        return False
+    delay, trigger = after
+    return isinstance(delay, timedelta) and delay > timedelta() and isinstance(trigger, str) and bool(trigger)
 
 
 def steps_of(state: upstream.State) -> tuple[Enqueue, ...]:
@@ -143,14 +214,21 @@ def steps_of(state: upstream.State) -> tuple[Enqueue, ...]:
 
 def state_value(state: upstream.State) -> StateValue:
     """The frozen value of a state, transitions' own included."""
-    declared = {
-        name: getattr(state, name)
-        for name in ("label", "phase", "waits_for", "after", "done", "failed", "stamps")
-        if isinstance(state, State)
-    }
     tags = tuple(getattr(state, "tags", ()))
+    if not isinstance(state, State):
+        return StateValue(name=state.name, label=state.name, final=state.final, tags=tags)
     return StateValue(
-        name=state.name, final=state.final, steps=steps_of(state), **{**declared, "tags": tags}
+        name=state.name,
+        label=state.label,
+        tags=tags,
+        phase=state.phase,
+        final=state.final,
+        waits_for=state.waits_for,
+        after=state.after,
+        done=state.done,
+        failed=state.failed,
+        stamps=state.stamps,
+        steps=state.steps,
     )
 
 
@@ -164,8 +242,7 @@ class Condition(upstream.Condition):
         return bool(predicate(*event_data.args, **event_data.kwargs)) is self.target
 
     def __str__(self) -> str:
-        name = self.func if isinstance(self.func, str) else getattr(self.func, "__name__", repr(self.func))
-        return name if self.target else f"not {name}"
+        return _name(self.func) if self.target else f"not {_name(self.func)}"
 
 
 class Transition(upstream.Transition):
@@ -179,10 +256,19 @@ class Transition(upstream.Transition):
 
     def __init__(self, *args: Any, writes: str | Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Copies: callbacks can be added, and the lists are the caller's, or those of other edges.
+        self.prepare, self.before, self.after = list(self.prepare), list(self.before), list(self.after)
         self.writes = (writes,) if isinstance(writes, str) else tuple(writes)
+        guards = [condition.func for condition in self.conditions]
+        where = f"an edge from {self.source!r} to {self.dest!r}"
+        check_callbacks(where, [*self.prepare, *guards, *self.before, *self.after])
+
+    def add_callback(self, trigger: str, func: Any) -> None:
+        check_callbacks(f"an edge from {self.source!r} to {self.dest!r}", [func])
+        super().add_callback(trigger, func)
 
     def _change_state(self, event_data: EventData) -> None:
-        machine = event_data.machine
+        machine: Any = event_data.machine
         if self.source in machine.states:  # to_state() also leaves a state that nobody knows
             machine.states[self.source].exit(event_data)
         dest = machine.get_state(self.dest)
@@ -193,41 +279,79 @@ class Transition(upstream.Transition):
             machine.callbacks(machine.on_final, event_data)
 
     def edge(self, trigger: str) -> Edge:
+        """The frozen value of this edge."""
         return Edge(
             trigger=trigger,
             source=self.source,
             dest=self.source if self.dest is None else self.dest,
             guards=tuple(str(condition) for condition in self.conditions),
             internal=self.dest is None,
-            writes=getattr(self, "writes", ()),
+            writes=self.writes,
         )
 
 
 class Event(upstream.Event):
-    """A trigger. An exception leaves the row as it was, also one that ``on_exception`` was shown."""
+    """A trigger. An exception leaves the row as it was, also one that ``on_exception`` took.
+
+    transitions lets ``on_exception`` take ``SystemExit`` and its like, and drops what ``finalize_event``
+    raises. Here the former always passes, and the latter passes unless another error is on its way.
+    """
+
+    machine: StateMachine
 
     def _trigger(self, event_data: EventData) -> bool:
-        machine = event_data.machine
+        taken = False
         try:
-            with machine.firing(event_data):
-                result = super()._trigger(event_data)
+            with self.machine.firing(event_data):
+                self._check_known(event_data.model)
+                result = self._fire(event_data)
                 if event_data.error is not None:
+                    taken = True
                     raise event_data.error
                 return result
         except Exception as error:
-            if error is event_data.error and machine.on_exception:
+            if taken and error is event_data.error:
                 return False
             raise
 
-    def _is_valid_source(self, state: upstream.State) -> bool:
+    def _fire(self, event_data: EventData) -> bool:
         try:
-            return super()._is_valid_source(state)
-        except MachineError:
-            pass
-        triggers = self.machine.get_triggers(state.name)
-        raise TransitionNotAllowed(
-            f"Can't trigger event {self.name} from state {state.name}.",
-            hint=f"Triggers from here: {', '.join(triggers) or 'none'}.",
-            trigger=self.name,
-            state=state.name,
-        )
+            result = super()._trigger(event_data)
+        except Exception:
+            dropped = event_data.__dict__.get("finalize_error")
+            if dropped is not None and not isinstance(dropped, Exception):
+                raise dropped from event_data.error
+            raise
+        if "finalize_error" in event_data.__dict__:
+            raise event_data.__dict__["finalize_error"]
+        return result
+
+    def _check_known(self, row: Any) -> None:
+        binding = self.machine.binding_of(row)
+        name = binding.read(row)
+        if name not in self.machine.states:
+            raise TransitionNotAllowed(
+                f"{binding.describe(row)} is in {name!r}, which is no state of "
+                f"{self.machine.label or 'this machine'}, so {self.name!r} was not applied.",
+                hint="Declare it, or move the row by hand: machine.to_state(row, state, reason=…).",
+                row=binding.describe(row),
+                trigger=self.name,
+                state=str(name),
+            )
+
+    def _is_valid_source(self, state: upstream.State) -> bool:
+        # Where transitions would raise, _process does: it knows the row.
+        return super()._is_valid_source(state) if self.machine.ignores(state) else True
+
+    def _process(self, event_data: EventData) -> None:  # type: ignore[override]
+        state, row = event_data.state.name, event_data.model
+        if state not in self.transitions:
+            binding = self.machine.binding_of(row)
+            raise TransitionNotAllowed(
+                f"Can't trigger event {self.name!r} on {binding.describe(row)}: no edge leaves {state!r}.",
+                hint=f"Triggers from here: {', '.join(self.machine.get_triggers(state)) or 'none'}.",
+                row=binding.describe(row),
+                trigger=self.name,
+                state=state,
+            )
+        super()._process(event_data)

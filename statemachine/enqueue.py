@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -42,7 +42,7 @@ class Enqueue:
         self,
         task: str,
         *,
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
         lease: timedelta | None = None,
         max_attempts: int | None = None,
         backoff: timedelta | None = None,
@@ -55,28 +55,24 @@ class Enqueue:
                 f"Enqueue needs the registered name of a task, not {task!r}.",
                 hint='Write Enqueue("app.task").',
             )
-        pairs = tuple(sorted((kwargs or {}).items()))
-        try:
-            hash(pairs)
-        except TypeError as error:
-            raise DeclarationError(
-                f"The kwargs of {task!r} cannot be hashed: {error}.",
-                hint="Use strings, numbers and tuples; a task reads larger things from its row.",
-            ) from error
-        if max_attempts is not None and max_attempts < 1:
-            raise DeclarationError(
-                f"{task!r} has max_attempts={max_attempts}, so it would never run.",
-                hint="Give it at least one attempt.",
-            )
-        for name, value in {"lease": lease, "backoff": backoff, "max_runtime": max_runtime}.items():
-            if value is not None and not (isinstance(value, timedelta) and value > timedelta()):
+        for name, number, least in (("max_attempts", max_attempts, 1), ("priority", priority, 0)):
+            whole = isinstance(number, int) and not isinstance(number, bool)
+            if number is not None and not (whole and number >= least):
+                raise DeclarationError(
+                    f"{task!r} has {name}={number!r}.", hint=f"Give it a whole number, at least {least}."
+                )
+        for name, value in (("lease", lease), ("backoff", backoff), ("max_runtime", max_runtime)):
+            missing = value is None and name != "max_runtime"
+            if not (missing or (isinstance(value, timedelta) and value > timedelta())):
                 raise DeclarationError(
                     f"{task!r} has {name}={value!r}, which is no duration.",
                     hint="Give it a positive timedelta.",
                 )
-        values = {
+        if queue is not None and not (isinstance(queue, str) and queue):
+            raise DeclarationError(f"{task!r} has queue={queue!r}.", hint="Give it the name of a queue.")
+        values: dict[str, Any] = {
             "task": task,
-            "kwargs": pairs,
+            "kwargs": _pairs(task, kwargs),
             "lease": lease,
             "max_attempts": max_attempts,
             "backoff": backoff,
@@ -94,3 +90,19 @@ class Enqueue:
     def __str__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.kwargs)
         return f"{self.task}({arguments})" if arguments else self.task
+
+
+def _pairs(task: str, kwargs: Any) -> tuple[tuple[str, Any], ...]:
+    """Sorted and hashable; pairs pass too, so that `dataclasses.replace` works."""
+    given = dict(kwargs or {})
+    if not all(isinstance(name, str) for name in given):
+        raise DeclarationError(f"The kwargs of {task!r} have a name that is no string.", hint="Use strings.")
+    pairs = tuple(sorted(given.items()))
+    try:
+        hash(pairs)
+    except TypeError as error:
+        raise DeclarationError(
+            f"The kwargs of {task!r} cannot be hashed: {error}.",
+            hint="Use strings, numbers and tuples; a task reads larger things from its row.",
+        ) from error
+    return pairs

@@ -94,9 +94,7 @@ class StaleState(StateMachineError):
     epoch: int | None
 
     @classmethod
-    def moved(
-        cls, row: str, trigger: str, *, expected: str, epoch: int | None = None
-    ) -> StaleState:
+    def moved(cls, row: str, trigger: str, *, expected: str, epoch: int | None = None) -> StaleState:
         where = repr(expected) if epoch is None else f"{expected!r} (epoch {epoch})"
         return cls(
             f"{row} is no longer {where}, so {trigger!r} was not applied: another process moved it first.",

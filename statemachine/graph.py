@@ -197,9 +197,7 @@ class Graph:
 
     def failure_edges(self) -> frozenset[Edge]:
         """The edges that a stage takes when it is given up."""
-        return frozenset(
-            e for e in self.edges if self[e.source].works and e.trigger == self[e.source].failed
-        )
+        return frozenset(e for e in self.edges if self[e.source].works and e.trigger == self[e.source].failed)
 
 
 def _grouped(graph: Graph, end: Literal["source", "dest"]) -> dict[str, tuple[Edge, ...]]:
@@ -207,5 +205,3 @@ def _grouped(graph: Graph, end: Literal["source", "dest"]) -> dict[str, tuple[Ed
     for edge in graph.edges:
         groups[getattr(edge, end)].append(edge)
     return {name: tuple(edges) for name, edges in groups.items()}
-
-

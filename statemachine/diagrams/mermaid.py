@@ -1,6 +1,6 @@
 """A sketch as a Mermaid flowchart, which GitHub, GitLab and most wikis render.
 
-A flowchart and no state diagram: that one has no thick arrows, and no labels within a phase.
+A flowchart and no state diagram: the arrows of that one are all alike.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from statemachine.diagrams.sketch import (
 )
 from statemachine.graph import StateValue
 
-__all__ = ["mermaid"]
+__all__ = ["to_mermaid"]
 
 _LINES: Mapping[Line, str] = {"happy": "==>", "failure": "-.->", "aside": "-->", "internal": "-.->"}
 
 
-def mermaid(sketch: Sketch) -> str:
+def to_mermaid(sketch: Sketch) -> str:
     ids = {state.name: _id(index, state.name) for index, state in enumerate(sketch.graph)}
     lines = ["flowchart LR"]
     for number, phase in enumerate(sketch.graph.phases):

@@ -19,3 +19,30 @@ def runs(bodies):
     from tests.papers import tasks
 
     return tasks.runs
+
+
+class Mailbox:
+    """A broker that a test holds in its hand: it keeps messages, or is away."""
+
+    def __init__(self):
+        self.messages, self.away = [], False
+
+    def publish(self, message):
+        if self.away:
+            raise ConnectionError("the broker is away")
+        self.messages.append(message)
+
+    @property
+    def tasks(self):
+        return [message.task for message in self.messages]
+
+
+@pytest.fixture
+def mailbox():
+    """What carries the messages of this test."""
+    from integration.dispatch import set_publisher
+
+    box = Mailbox()
+    before = set_publisher(box)
+    yield box
+    set_publisher(before)

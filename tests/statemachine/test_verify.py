@@ -205,6 +205,17 @@ def test_every_state_that_cannot_reach_a_goal_is_shown_with_its_own_shortest_pat
     ]
 
 
+def test_the_path_shown_is_the_shortest_whichever_was_declared_first() -> None:
+    states = [DRAFT, *(state(name, waits_for="x") for name in ("near", "far", "farther", "trap")), DONE]
+    edges = ["draft go done", "draft a near", "draft b far", "far b farther", "farther b trap", "near a trap"]
+    report = verify(graph(states, *edges, "trap stay trap"))
+
+    assert report.against("can-be-left")[0].path == report.against("can-reach-goal")[-1].path
+    assert str(report.against("can-be-left")[0].path) == (
+        "1. starts in 'draft'\n2. a() moves it to 'near'\n3. a() moves it to 'trap'"
+    )
+
+
 def test_a_final_state_is_an_end_that_was_declared_and_needs_no_way_to_a_goal() -> None:
     cancelled = state("cancelled", final=True)
 
@@ -337,7 +348,8 @@ def test_a_dead_end_is_an_error() -> None:
     assert (found.level, found.state) == ("error", "lost")
     assert found.msg == "'lost' is a dead end: no edge leaves it, and it is neither final nor a goal."
     assert found.hint == "Declare an edge that leaves 'lost', or mark it with final=True."
-    assert found.path and found.path.states == ("draft", "lost")
+    assert found.path is not None
+    assert found.path.states == ("draft", "lost")
 
 
 def test_a_goal_need_not_be_left_nor_say_who_does() -> None:
@@ -352,7 +364,8 @@ def test_an_edge_out_of_a_final_state_is_a_warning_that_shows_it_taken() -> None
     assert (found.property, found.level, found.state) == ("final-is-an-end", "warning", "done")
     assert found.msg == "'done' is final, yet 'fail' or 'reopen' leaves it."
     assert found.hint == "A source of '*' takes final states along: list the sources, or drop final=True."
-    assert found.path and found.path.states == ("draft", "done", "draft")
+    assert found.path is not None
+    assert found.path.states == ("draft", "done", "draft")
 
 
 def test_the_initial_state_is_left_by_the_path_shown_when_it_is_final() -> None:
@@ -392,7 +405,8 @@ def test_a_timer_whose_trigger_has_no_edge_from_there_is_an_error() -> None:
     assert (found.property, found.level, found.state) == ("timer-can-fire", "error", "rejected")
     assert found.msg == "The timer of 'rejected' fires 'discard', which has no edge from there."
     assert found.hint == "Declare an edge of 'discard' from 'rejected', or correct its after."
-    assert found.path and found.path.states == ("draft", "rejected")
+    assert found.path is not None
+    assert found.path.states == ("draft", "rejected")
 
 
 def test_an_edge_that_can_never_be_taken_is_a_warning() -> None:

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('onboarding_pipeline_error', models.TextField(blank=True)),
                 ('onboarding_pipeline_started_at', models.DateTimeField(blank=True, null=True)),
                 ('onboarding_pipeline_completed_at', models.DateTimeField(blank=True, null=True)),
-                ('onboarding_pipeline_status_epoch', models.BigIntegerField(default=0, editable=False)),
+                ('onboarding_pipeline_status_epoch', models.BigIntegerField(db_default=0, default=0, editable=False)),
             ],
             options={
                 'abstract': False,

@@ -41,7 +41,13 @@ def test_the_dashboard_stays_visible_whatever_edge_is_taken():
     graph = onboarding.graph
     shown = set(graph.tagged("dashboard"))
     lost = [str(edge) for edge in graph.edges if edge.source in shown and edge.dest not in shown]
-    assert shown == {"phase1_complete", "background_syncing", "background_llm", "complete", "background_failed"}
+    assert shown == {
+        "phase1_complete",
+        "background_syncing",
+        "background_llm",
+        "complete",
+        "background_failed",
+    }
     assert lost == []
 
 

@@ -98,9 +98,10 @@ class Walk(TestCase):
                 box.deliver_all()
                 team = Team.objects.get(pk=pk)
                 for trigger in ("start", "retry", "restart"):
-                    if trigger in onboarding.triggers_from(team.onboarding_pipeline_status) and getattr(
-                        team, trigger
-                    )():
+                    if (
+                        trigger in onboarding.triggers_from(team.onboarding_pipeline_status)
+                        and getattr(team, trigger)()
+                    ):
                         break
 
     def check_history(self, team):

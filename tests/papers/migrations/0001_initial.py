@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('status', models.CharField(default='waiting', max_length=64)),
                 ('name', models.CharField(default='A poster', max_length=50)),
-                ('status_epoch', models.BigIntegerField(default=0, editable=False)),
+                ('status_epoch', models.BigIntegerField(db_default=0, default=0, editable=False)),
             ],
             options={
                 'abstract': False,
@@ -34,8 +34,8 @@ class Migration(migrations.Migration):
                 ('worth', models.BooleanField(default=True)),
                 ('status', models.CharField(default='draft', max_length=64)),
                 ('print_status', models.CharField(default='waiting', max_length=64)),
-                ('status_epoch', models.BigIntegerField(default=0, editable=False)),
-                ('print_status_epoch', models.BigIntegerField(default=0, editable=False)),
+                ('status_epoch', models.BigIntegerField(db_default=0, default=0, editable=False)),
+                ('print_status_epoch', models.BigIntegerField(db_default=0, default=0, editable=False)),
             ],
             options={
                 'abstract': False,
@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('status', models.CharField(default='waiting', max_length=64)),
                 ('name', models.CharField(default='A leaflet', max_length=50)),
-                ('status_epoch', models.BigIntegerField(default=0, editable=False)),
+                ('status_epoch', models.BigIntegerField(db_default=0, default=0, editable=False)),
             ],
             options={
                 'abstract': False,
@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 ('error', models.TextField(blank=True)),
                 ('published_at', models.DateTimeField(null=True)),
                 ('status', models.CharField(default='draft', max_length=64)),
-                ('status_epoch', models.BigIntegerField(default=0, editable=False)),
+                ('status_epoch', models.BigIntegerField(db_default=0, default=0, editable=False)),
             ],
             options={
                 'abstract': False,

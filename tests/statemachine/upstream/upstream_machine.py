@@ -29,13 +29,11 @@ class Machine(StateMachine):
         *args,
         **kwargs,
     ):
-        super().__init__(None, None, None, None, send_event, auto_transitions, *args, **kwargs)
-        self.add_states(states if states is not None else [])
+        super().__init__(None, states, None, None, send_event, auto_transitions, False, *args, **kwargs)
         if initial is not None:
             self._ensure(initial)
             self.initial = initial
-        for transition in listify(transitions):
-            self._add_declared(transition)
+        self.add_transitions(transitions)
         if ordered_transitions:
             self.add_ordered_transitions()
         if model:
@@ -57,13 +55,23 @@ class Machine(StateMachine):
                 self.set_state(initial or self.initial, row)
                 self.models.append(row)
 
+    def remove_transition(self, trigger, *args, **kwargs):
+        """The methods are the class's: transitions would look for them on each model."""
+        models, self.models = self.models, []
+        try:
+            super().remove_transition(trigger, *args, **kwargs)
+        finally:
+            self.models = models
+
     def shadowed(self, binding, name):
         """What the class has stays, as ``model_override=False`` means."""
         return True
 
     def is_method(self, binding, state):
-        return super().is_method(binding, state) if self.model_attribute == "state" else (
-            f"is_{self.model_attribute}_{state.name}"
+        return (
+            super().is_method(binding, state)
+            if self.model_attribute == "state"
+            else (f"is_{self.model_attribute}_{state.name}")
         )
 
 

@@ -1,0 +1,14 @@
+from django.apps import AppConfig
+
+__all__ = ["DemoConfig"]
+
+
+class DemoConfig(AppConfig):
+    name = "integration.demo"
+    label = "onward_demo"
+    verbose_name = "Demo"
+
+    def ready(self) -> None:
+        from integration.demo import crash
+
+        crash.install()

@@ -1,0 +1,43 @@
+"""A Celery application as a project has one, for workers in processes of their own.
+
+The bodies write one remark for each stage, together with its end. The first attempt at the stage that
+STUCK_IN names says which process it is in, and then does nothing until it is killed.
+"""
+
+import os
+import threading
+
+import django
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+app = Celery("tests", broker=os.environ.get("BROKER_URL", "memory://"))
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    task_acks_late=os.environ.get("ACKS_LATE") == "1",
+    task_default_queue=os.environ.get("QUEUE", "celery"),
+    worker_prefetch_multiplier=1,
+    imports=["tests.papers.tasks"],
+)
+django.setup()
+
+
+def body(stage):
+    from tests.papers.models import Remark
+
+    task = stage._entry.task
+    if task == os.environ.get("STUCK_IN") and stage.checkpoint is None:
+        stage.checkpoint = {"stuck": os.getpid()}
+        threading.Event().wait(120)
+    with stage.finish():
+        Remark.objects.create(paper_id=stage.row.pk, text=f"{task} of {stage.row.pk}")
+
+
+def declare():
+    from tests.papers import tasks
+
+    for task in ("papers.check", "papers.score", "papers.explain"):
+        tasks.bodies[task] = body
+
+
+declare()
