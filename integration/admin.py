@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.options import IS_POPUP_VAR
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.timesince import timesince
@@ -114,20 +113,28 @@ class StateMachineModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     # The list
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request)
-        if IS_POPUP_VAR not in request.GET and self.has_change_permission(request):
-            actions |= {name: (function, name, text) for function, name, text in self._trigger_actions()}
-        return actions
+    def __init__(self, model: type[Model], admin_site: admin.AdminSite) -> None:
+        super().__init__(model, admin_site)
+        if self.actions is not None:  # None: this admin wants no actions at all
+            self.actions = [*self.actions, *_actions(model)]
 
-    def _trigger_actions(self) -> Iterator[tuple[Callable[..., None], str, str]]:
-        fields = state_fields(self.model)
-        for field in fields:
-            for trigger in _fired_by_people(field.machine.graph):
-                text = (
-                    _readable(trigger) if len(fields) == 1 else f"{field.verbose_name}: {_readable(trigger)}"
-                )
-                yield partial(_fire_all, field=field, trigger=trigger), f"fire_{field.name}_{trigger}", text
+
+def _actions(model: type[Model]) -> Iterator[Callable[..., None]]:
+    """An action for each trigger that people fire."""
+    fields = state_fields(model)
+    for field in fields:
+        for trigger in _fired_by_people(field.machine.graph):
+            text = _readable(trigger)
+            yield _action(field, trigger, text if len(fields) == 1 else f"{field.verbose_name}: {text}")
+
+
+def _action(field: StateField, trigger: str, text: str) -> Callable[..., None]:
+    @admin.action(permissions=["change"], description=text)
+    def action(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        _fire_all(model_admin, request, queryset, field=field, trigger=trigger)
+
+    action.__name__ = f"fire_{field.name}_{trigger}"
+    return action
 
 
 def _pipeline(field: StateField, row: Model) -> dict[str, Any]:

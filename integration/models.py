@@ -7,7 +7,7 @@ assignment is refused, and so is ``update(status=…)``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import connections, models, router, transaction
 from django.db.models import CharField, Exists, OuterRef, Q
@@ -16,7 +16,7 @@ from django.db.models.functions import Cast
 from integration import protocol
 from integration.binding import message_of
 from integration.dispatch import ring
-from integration.entries import DatabaseNow, Entry
+from integration.entries import DatabaseNow, Entry, EntryQuerySet
 from integration.fields import AssignmentRefused, EpochField, StateField, state_fields
 from statemachine import StateValue, TransitionNotAllowed
 
@@ -102,8 +102,13 @@ class StateMachineModel(models.Model):
     class Meta:
         abstract = True
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Triggers, ``may_…``, ``is_…`` and ``state`` are given to the class when it is bound."""
+
     @property
-    def entries(self) -> models.QuerySet[Entry]:
+    def entries(self) -> EntryQuerySet:
         """The row's entries, oldest first: its history, and what is pending. None before it is stored."""
         subjects = [field.binding.subject(self) for field in state_fields(type(self))]
         if self.pk is None or not subjects:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -89,40 +90,59 @@ class CeleryPublisher:
         if app.conf.task_always_eager:
             self._inline.publish(message)
             return
-        idle = self._idle.setdefault(os.getpid(), WeakKeyDictionary()).setdefault(app, deque(maxlen=10))
-        try:
-            producer = idle.pop()
-        except IndexError:
-            producer = None
-        idle.append(_send(app, message, producer))
-
-
-def _send(app: Any, message: Message, producer: Producer | None) -> Producer:
-    """Send, on a producer that was used before or a new one; returns it. One that fails is forgotten.
-
-    A connection may have been closed while it was idle, so what fails on it is tried once on a new one,
-    but not what took its time to fail.
-    """
-    if producer is not None:
-        try:
-            _send_on(producer, app, message)
-        except Exception as error:  # each transport raises what it likes
-            if _timed_out(error):
-                raise
+        idle = self._idle.setdefault(os.getpid(), WeakKeyDictionary()).setdefault(app, deque())
+        producer, used = _take(idle, app)
+        while not _sent(message, app, producer, used):
+            producer, used = _take(idle, app)
+        if len(idle) < 10:
+            idle.append(producer)
         else:
-            return producer
-    producer = Producer(_connection(app))
-    _send_on(producer, app, message)
-    return producer
+            _hang_up(producer)
+
+    def close(self) -> None:
+        """Close the connections that are idle in this process. The next message opens another."""
+        for idle in self._idle.pop(os.getpid(), {}).values():
+            for producer in idle:
+                _hang_up(producer)
 
 
-def _send_on(producer: Producer, app: Any, message: Message) -> None:
+def _take(idle: deque[Producer], app: Any) -> tuple[Producer, bool]:
+    """A producer that is idle, or a new one; and whether it was used before."""
+    try:
+        return idle.pop(), True
+    except IndexError:
+        return Producer(_connection(app)), False
+
+
+def _sent(message: Message, app: Any, producer: Producer, used: bool) -> bool:
+    """Send. False when the connection turned out to be closed while it was idle: another one may do.
+
+    What fails on a new connection is raised, and what took its time to fail.
+    """
+    try:
+        _send(producer, app, message)
+    except Exception as error:  # each transport raises what it likes
+        _hang_up(producer)
+        if not used or _timed_out(error):
+            raise
+        return False
+    return True
+
+
+def _send(producer: Producer, app: Any, message: Message) -> None:
     given = {"queue": message.queue, "priority": message.priority}
     options = {name: value for name, value in given.items() if value is not None}
     kwargs = {} if message.using == "default" else {"using": message.using}
     task = app.tasks.get(message.task)
     send = partial(app.send_task, message.task, ignore_result=True) if task is None else task.apply_async
     send(args=(message.entry,), kwargs=kwargs, producer=producer, retry=False, **options)
+
+
+def _hang_up(producer: Producer) -> None:
+    """Close a connection without the farewell, which a broker that is away would not answer."""
+    with suppress(Exception):
+        if producer.connection is not None:
+            producer.connection.collect(conf().publish_timeout.total_seconds())
 
 
 def _timed_out(error: BaseException | None) -> bool:

@@ -47,7 +47,6 @@ class StateMachineError(Exception):
 
 def _rebuild(cls: type[StateMachineError], msg: str, values: dict[str, Any]) -> StateMachineError:
     error = cls.__new__(cls, msg)
-    error.args = (msg,)
     error.__dict__.update(values)
     return error
 

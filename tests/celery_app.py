@@ -1,14 +1,16 @@
 """A Celery application as a project has one, for workers in processes of their own.
 
-The bodies write one remark for each stage, together with its end. The first attempt at the stage that
-STUCK_IN names says which process it is in, and then does nothing until it is killed.
+The bodies write one remark for each stage, together with its end. The first of all attempts at the stage
+that STUCK_IN names says which process it is in, and then does nothing until it is killed.
 """
 
 import os
 import threading
+from datetime import timedelta
 
 import django
 from celery import Celery
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 app = Celery("tests", broker=os.environ.get("BROKER_URL", "memory://"))
@@ -19,14 +21,17 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     imports=["tests.papers.tasks"],
 )
+settings.STATEMACHINE_LEASE = timedelta(seconds=2)
+settings.STATEMACHINE_SWEEP_EVERY = settings.STATEMACHINE_ADOPT_EVERY = timedelta(milliseconds=300)
 django.setup()
 
 
 def body(stage):
+    from integration.entries import Entry
     from tests.papers.models import Remark
 
     task = stage._entry.task
-    if task == os.environ.get("STUCK_IN") and stage.checkpoint is None:
+    if task == os.environ.get("STUCK_IN") and not Entry.objects.filter(checkpoint__stuck__gt=0).exists():
         stage.checkpoint = {"stuck": os.getpid()}
         threading.Event().wait(120)
     with stage.finish():

@@ -8,10 +8,11 @@ import pytest
 
 USUAL = {
     "postgresql": "postgresql://postgres@127.0.0.1:5432/postgres",
+    "mariadb": "mariadb://root@127.0.0.1:3306/mysql",
     "redis": "redis://127.0.0.1:6379/9",
     "amqp": "amqp://guest:guest@127.0.0.1:5672//",
 }
-PORTS = {"postgresql": 5432, "redis": 6379, "amqp": 5672}
+PORTS = {"postgresql": 5432, "mariadb": 3306, "redis": 6379, "amqp": 5672}
 
 
 def address(name):

@@ -3,9 +3,9 @@
 The project that the tutorial builds is built once, from the tutorial's own blocks; each page runs in a
 copy of it, in processes of its own. What a block is, its first line says:
 
-* ``python`` with ``# papers/models.py`` first is a file, with ``# at the end of mysite/settings.py`` more of it;
-* ``python`` with prompts is a session, and its output is compared; other ``python`` is executed; the blocks of
-  a page share a namespace, until a file is written: then the interpreter starts anew;
+* ``python`` beginning ``# papers/models.py`` is a file, ``# at the end of papers/models.py`` adds to one;
+* ``python`` with prompts is a session, and its output is compared; other ``python`` is executed; blocks of a
+  page share a namespace, until a file is written: then the interpreter starts anew;
 * ``console`` are commands, and the output below them is compared where there is one;
 * ``sql`` is executed, ``toml`` is parsed, ``mermaid`` is compared with the drawing of the reference app.
 

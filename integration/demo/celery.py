@@ -77,11 +77,13 @@ def reach_broker() -> None:
 
 
 def delete_queue(name: str) -> None:
-    """Delete a queue with what is in it; a broker that is away keeps it."""
+    """Delete a queue and its exchange, with what is in it; a broker that is away keeps them."""
     with app.connection_for_write(connect_timeout=2) as connection, suppress(*_errors(connection)):
         connection.ensure_connection(max_retries=1, timeout=3)
-        channel: Any = connection.default_channel
-        channel.queue_delete(name)
+        queue: Any = app.amqp.queues[name](connection.default_channel)
+        queue.declare()  # some transports know only what they were told of in this process
+        queue.delete()
+        queue.exchange.delete()
 
 
 def _errors(connection: Any) -> tuple[type[Exception], ...]:

@@ -143,6 +143,7 @@ def kill(options: Options, console: Console) -> int:
     play.headline(console, options, f"{kind}, to be killed {len(MOMENTS)} times (--seed {seed} again)")
     console.print()
     run.prepare()
+    output().unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="onward-demo-") as folder, _queue():
         killed, kills = _killed(options, console, seed, folder)
         if killed.complete:
@@ -152,8 +153,9 @@ def kill(options: Options, console: Console) -> int:
         return play.wrap_up(console, killed, options)
     wrong = _wrong(killed, straight)
     report.timeline(console, killed)
-    play.keep(console, killed, options, kills=[one.record for one in kills], violations=wrong)
     report.verdict(console, kills=len(kills), entries=len(killed.entries), wrong=wrong)
+    files = play.keep(killed, options, kills=[one.record for one in kills], violations=wrong)
+    report.files(console, files)
     return 1 if wrong else 0
 
 

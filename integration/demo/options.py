@@ -17,23 +17,28 @@ __all__ = ["Options", "parsed"]
 ELSEWHERE = re.compile(r"^github:|^[a-z][a-z0-9+.-]+://|^[\w.-]+@[\w.-]+:", re.IGNORECASE)
 
 ABOUT = """\
-Onboard a team from a git repository: its people, the changes of its last 91 days, what kind they are, weekly
-metrics and insights. Each state of the pipeline is a Celery task; by default the worker is a thread of this
-process and the database a file, so that no server is needed."""
+Onboard a team from a git repository: its people, the changes of its last 91
+days, what kind they are, weekly metrics and insights. Each state of the pipeline
+is a Celery task; by default the worker is a thread of this process and the
+database a file, so that no server is needed."""
 
 MORE = f"""\
 what a run does:
-  It goes on with the newest team of the same repository in the database, unless that one is complete: an
-  interrupted team is resumed where it stopped, a failed one is retried. Otherwise, and with --new, it begins
-  a new team. --kill always begins new ones.
+  It goes on with the newest team of the same repository in the database, unless
+  that one is complete: an interrupted team is resumed where it stopped, a failed
+  one is retried. Otherwise, and with --new, it begins a new team. --kill always
+  begins new ones.
 
 environment:
-  DATABASE_URL   postgresql://USER@HOST/NAME, mariadb://USER@HOST/NAME or sqlite:////FILE; by default a file
-                 for each repository in {places.folder()}
-  BROKER_URL     redis://HOST or amqp://USER:PASSWORD@HOST; then no worker is started, and the work is left
-                 to an ordinary one: celery -A integration.demo worker
-  GITHUB_TOKEN, ANALYST_MODEL, ANALYST_API_KEY
-                 for a repository on GitHub, and for --analyst
+  DATABASE_URL   postgresql://USER@HOST/NAME, mariadb://USER@HOST/NAME or
+                 sqlite:////FILE; by default a file for each repository in
+                 {places.folder()}
+  BROKER_URL     redis://HOST or amqp://USER:PASSWORD@HOST; then no worker is
+                 started, and the work is left to an ordinary one:
+                 celery -A integration.demo worker
+  GITHUB_TOKEN   for a repository on GitHub
+  ANALYST_MODEL, ANALYST_API_KEY
+                 for --analyst
   NO_COLOR       no colours
 
 exit code: 0 complete, 1 failed, 2 bad usage, 130 interrupted."""

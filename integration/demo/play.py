@@ -111,23 +111,24 @@ def wrap_up(console: Console, seen: Look, options: Options) -> int:
     if "dashboard" in seen.state.tags:
         report.findings(console, seen.team)
     report.timeline(console, seen)
-    keep(console, seen, options)
     if seen.complete:
         console.print(Text(f"\n{glyphs(console).goal} Complete.", style="bold green"))
-        return 0
-    report.failure(console, seen)
-    return 1
+    else:
+        report.failure(console, seen)
+    more = [("Diagram", diagram(settings.LOG_FILE.parent))] if seen.complete else []
+    report.files(console, [*more, *keep(seen, options)])
+    return 0 if seen.complete else 1
 
 
-def keep(console: Console, seen: Look, options: Options, **more: object) -> None:
-    """Write what is to be kept as files, and say where they are."""
-    files = [("Diagram", diagram(settings.LOG_FILE.parent))]
+def keep(seen: Look, options: Options, **more: object) -> list[tuple[str, Path]]:
+    """Write what is to be kept; the files that a person may want to open."""
+    files: list[tuple[str, Path]] = []
     if options.json is not None:
         export.write(options.json, {**export.document(seen), **more})
         files.append(("JSON", options.json))
     if not seen.complete and settings.LOG_FILE.exists():
         files.append(("Log", settings.LOG_FILE))
-    report.files(console, files)
+    return files
 
 
 def diagram(folder: Path) -> Path:

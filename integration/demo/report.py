@@ -200,7 +200,8 @@ def verdict(console: Console, *, kills: int, entries: int, wrong: Sequence[str])
 
 def files(console: Console, named: Iterable[tuple[str, object]], *, before: bool = True) -> None:
     """Names and paths, unbroken, so that they can be copied."""
-    if before:
+    named = list(named)
+    if before and named:
         console.print()
     for name, path in named:
         text = Text.assemble((f"{name:<9} ", "dim"), printable(str(path)))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from integration.demo import settings
@@ -17,7 +17,7 @@ from integration.demo.options import Options
 __all__ = ["COMMAND", "Victim", "output", "victim"]
 
 COMMAND = "celery -A integration.demo worker"
-OPTIONS = "--without-mingle --without-gossip --without-heartbeat --concurrency 2 --loglevel WARNING"
+OPTIONS = "--without-mingle --without-gossip --without-heartbeat --concurrency 1 --loglevel WARNING"
 PATIENCE = 10.0
 
 
@@ -50,7 +50,8 @@ class Victim:
         """Ask a worker to answer its last message and end; the demo need not be waited for."""
         if not settings.IN_PROCESS:
             self._process.terminate()
-            self._process.wait(PATIENCE)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE)
 
 
 @contextmanager

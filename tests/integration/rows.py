@@ -1,12 +1,17 @@
 """Papers in every situation, and what is written about them."""
 
-from datetime import timedelta
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from django.db import transaction
 
 from integration.entries import Entry
 from integration.protocol import Subject, later
 from integration.stage import run
 from tests.papers.machine import review
 from tests.papers.models import Paper
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def paper_in(state, **values):
@@ -74,6 +79,7 @@ def agree(row):
 
 
 __all__ = [
+    "LONG_AGO",
     "agree",
     "answer",
     "elapse",
@@ -85,3 +91,11 @@ __all__ = [
     "trail",
     "where",
 ]
+
+
+@contextmanager
+def rolled_back():
+    """A transaction that is given up at its end."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from integration.entries import Entry
 from integration.management.commands.statemachine import age
@@ -43,7 +43,7 @@ def overdue(row):
 def test_verify_prints_the_report_of_a_field(manage):
     told = manage("verify", "papers.Paper")
     assert told.startswith("papers.Paper.status\nreview: 6 states, 6 reachable, 8 edges\n")
-    assert told.endswith("0 errors, 0 warnings\n\n")
+    assert told.endswith("\n0 errors, 0 warnings\n")
 
 
 def test_verify_prints_every_field_once(manage):
@@ -85,9 +85,7 @@ def test_draw_writes_a_file(manage, tmp_path):
 
 
 def test_draw_says_why_a_file_cannot_be_written(manage, tmp_path):
-    with pytest.raises(
-        CommandError, match="cannot be written: No such file or directory. Choose another file"
-    ):
+    with pytest.raises(CommandError, match="cannot be written: No such file or directory"):
         manage("draw", "papers.Paper", "--output", tmp_path / "nowhere" / "paper.mmd")
 
 
@@ -191,8 +189,6 @@ def test_recover_in_a_loop_outlives_a_database_that_is_away(mailbox, capsys):
     def away(execute, sql, params, many, context):
         if "papers_paper" in sql and not passed:
             passed.append(sql)
-            from django.db import OperationalError
-
             raise OperationalError("the server closed the connection")
         return execute(sql, params, many, context)
 
@@ -207,10 +203,8 @@ def test_recover_in_a_loop_outlives_a_database_that_is_away(mailbox, capsys):
 @pytest.mark.slow
 def test_a_process_that_recovers_in_a_loop_exits_cleanly(tmp_path):
     root = Path(__file__).parents[2]
-    settings = (
-        "from tests.settings import *\n"
-        f"DATABASES = {{'default': {{'ENGINE': 'django.db.backends.sqlite3', 'NAME': {str(tmp_path / 'db')!r}}}}}\n"
-    )
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "database")}
+    settings = f"from tests.settings import *\nDATABASES = {{'default': {database}}}\n"
     (tmp_path / "settings.py").write_text(settings)
     environment = {
         **os.environ,
@@ -315,7 +309,7 @@ def test_bad_input_is_told_with_what_to_do(manage, arguments, told):
 
 def test_to_state_names_the_states_that_there_are(manage):
     paper = Paper.objects.create()
-    with pytest.raises(CommandError, match="'nowhere' is not a registered state of review"):
+    with pytest.raises(CommandError, match=r"'nowhere' .*state of review.*draft, checking"):
         manage("to-state", "papers.Paper", paper.pk, "nowhere", "--reason", "x")
 
 
@@ -330,7 +324,7 @@ def test_a_database_without_the_entry_table_is_named(manage):
         editor.execute("ALTER TABLE statemachine_entry RENAME TO taken_away")
     try:
         with pytest.raises(
-            CommandError, match="'default' has no entry table. Run manage.py migrate --database"
+            CommandError, match=r"'default' has no entry table\. Run manage\.py migrate --database"
         ):
             manage("status")
     finally:

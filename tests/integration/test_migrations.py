@@ -26,7 +26,8 @@ STATEMACHINE_SWEEP = False
 
 def sqlite(name):
     options = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA synchronous=OFF"}
-    return {"ENGINE": "django.db.backends.sqlite3", "NAME": Path(__file__).with_name(name), "OPTIONS": options}
+    file = Path(__file__).with_name(name)
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": options}
 
 
 DATABASES = {"default": sqlite("default.sqlite3"), "other": sqlite("other.sqlite3")}

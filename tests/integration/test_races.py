@@ -77,7 +77,7 @@ def test_one_of_many_claims_wins(race):
         elapse(paper)
         paper.entries.filter(open=True).update(strikes=0)
         entry = pending(paper)
-        tokens = race(*(lambda worker=worker: claim(entry, f"w{worker}") for worker in range(8)))
+        tokens = race(*(lambda worker=worker, entry=entry: claim(entry, f"w{worker}") for worker in range(8)))
         assert [token for token in tokens if token] == [Token(entry.pk, number + 1)]
     assert agree(paper)
 
@@ -201,13 +201,12 @@ def test_a_finish_that_meets_another_claim_is_kept_or_lost_as_a_whole(race):
 
 
 def test_adopters_at_once_adopt_once(race):
-    paper = paper_in("rejected")
+    paper, states = paper_in("rejected"), review.graph.by_name
     for _ in range(ROUNDS):
-        states = review.graph.by_name
         before = where(paper)
         raw(paper, status="checking" if before[0] == "rejected" else "rejected")
         subject = subject_of(paper)
-        adopted = race(*(lambda: protocol.adopt(subject, states) for _ in range(6)))
+        adopted = race(*(lambda subject=subject: protocol.adopt(subject, states) for _ in range(6)))
         assert len([entry for entry in adopted if entry is not None]) == 1
         assert where(paper)[1] == before[1] + 1
         assert agree(paper)

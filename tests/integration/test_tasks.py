@@ -92,9 +92,11 @@ def app():
     app.set_current()
     app.set_default()
     app.finalize()
-    publisher = set_publisher(CeleryPublisher())
+    own = CeleryPublisher()
+    publisher = set_publisher(own)
     yield app
     set_publisher(publisher)
+    own.close()
     before.set_current()
     before.set_default()
     app.close()
@@ -168,16 +170,16 @@ def test_a_broker_that_refuses_fails_at_once(app, scheme):
 
 def test_a_connection_that_was_closed_while_it_was_idle_is_replaced_once(app, monkeypatch):
     sent, fail = [], [None]
-    send_on = tasks._send_on
+    send = tasks._send
 
     def flaky(producer, app, message):
         error, fail[0] = fail[0], None
         if error is not None:
             raise error
         sent.append(producer)
-        send_on(producer, app, message)
+        send(producer, app, message)
 
-    monkeypatch.setattr(tasks, "_send_on", flaky)
+    monkeypatch.setattr(tasks, "_send", flaky)
     assert publish(MESSAGE)
     assert publish(MESSAGE)
     assert sent[0] is sent[1]
@@ -216,6 +218,7 @@ def _send_in_child(result):
     result.put((sent, bool(before), before & after))
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_child_process_never_writes_on_its_parents_connection(app):
     assert publish(MESSAGE)
     context = multiprocessing.get_context("fork")

@@ -25,9 +25,11 @@ def app():
     app.set_current()
     app.set_default()
     app.finalize()
-    publisher = set_publisher(CeleryPublisher())
+    own = CeleryPublisher()
+    publisher = set_publisher(own)
     yield app
     set_publisher(publisher)
+    own.close()
     before.set_current()
     before.set_default()
 

@@ -289,6 +289,16 @@ def test_an_own_method_with_a_prefix_that_the_state_names_is_called_once():
     assert cls.log == ["r_on_enter_checking"]
 
 
+def test_a_trigger_that_is_called_like_an_own_method_is_none():
+    machine = review(transitions=[["submit", "draft", "checking"], ["on_enter_checking", "*", "published"]])
+    cls = made()
+    machine.bind(cls, "status")
+    row = cls()
+    assert row.submit()
+    assert row.on_enter_checking()
+    assert row.status == "published"
+
+
 def test_an_own_method_of_a_subclass_is_called_for_the_subclass_alone():
     machine, cls = review(), made(log=[])
     machine.bind(cls, "status")
@@ -368,6 +378,7 @@ def test_a_path_into_a_module_that_is_not_imported_yet_is_not_imported():
         ("reddy", "Define Paper.reddy, or give the dotted path of a function."),
         ("logging.nothing", "Give the dotted path of a function."),
         ("no_such_package.function", "Give the dotted path of a function."),
+        ("no_such_package.module.function", "Give the dotted path of a function."),
         ("logging.no_such_module.function", "Give the dotted path of a function."),
     ],
 )
@@ -499,6 +510,16 @@ def test_an_attribute_called_state_is_not_replaced():
 
     review().bind(Lamp)
     assert Lamp.state == "draft"
+
+
+def test_an_attribute_called_state_that_only_rows_have_is_left_to_them():
+    class Lamp:
+        def __init__(self):
+            self.state = "draft"
+
+    review().bind(Lamp)
+    assert not hasattr(Lamp, "state")
+    assert Lamp().submit()
 
 
 def test_a_row_cannot_be_bound():

@@ -536,6 +536,20 @@ def test_a_row_in_the_middle_of_a_transition_holds_up_no_other_thread():
     assert done == [True]
 
 
+def test_another_thread_is_not_mistaken_for_a_callback():
+    done = []
+
+    def elsewhere(event):
+        thread = threading.Thread(target=lambda: done.append(event.model.note()))
+        thread.start()
+        thread.join()
+
+    edge = {"trigger": "go", "source": "draft", "dest": "checking", "before": elsewhere}
+    row = bound(review([edge, ["note", "draft", None]]))
+    assert row.go()
+    assert done == [True]
+
+
 # The jump
 
 

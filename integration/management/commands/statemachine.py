@@ -54,7 +54,7 @@ class Command(BaseCommand):
         reports = [(field, verify(field.machine.graph)) for field in _chosen(fields)]
         for field, report in reports:
             self.stdout.write(self.style.MIGRATE_HEADING(str(field)))
-            self.stdout.write(f"{report}\n")
+            self.stdout.write(str(report))
         refuted = [str(field) for field, report in reports if not report.ok]
         if refuted:
             raise CommandError(f"Rows of {', '.join(refuted)} can get stuck or lost: see the findings above.")

@@ -4,7 +4,6 @@ from contextlib import contextmanager
 
 from integration import stage
 from integration.dispatch import set_publisher
-from integration.onboarding import tasks  # noqa: F401  (declares the bodies)
 from integration.testing import _commit_callbacks
 
 
