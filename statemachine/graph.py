@@ -11,6 +11,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from statemachine.errors import DeclarationError
+
 if TYPE_CHECKING:
     from statemachine.enqueue import Enqueue
 
@@ -97,6 +99,10 @@ class Path:
     def __len__(self) -> int:
         return len(self.edges)
 
+    def __bool__(self) -> bool:
+        """True: a walk that stays where it starts is a walk."""
+        return True
+
     def then(self, edge: Edge) -> Path:
         return Path(self.start, (*self.edges, edge))
 
@@ -141,12 +147,15 @@ class Finding:
 class Graph:
     """States and edges, and where a run begins and means to end.
 
+    Raises:
+        DeclarationError: A state is named that is not among the states, or stands there twice.
+
     Attributes:
         name: What the machine is called.
         states: In order of declaration.
         edges: In order of declaration: of several edges of a trigger the first whose guards pass is taken.
         initial: The state of a new row.
-        goals: The states that every run means to reach; at least one.
+        goals: The states that every run means to reach.
     """
 
     name: str
@@ -154,6 +163,17 @@ class Graph:
     edges: tuple[Edge, ...]
     initial: str
     goals: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names = {state.name for state in self.states}
+        ends = {end for edge in self.edges for end in (edge.source, edge.dest)}
+        unknown = sorted({self.initial, *self.goals, *ends} - names)
+        if len(names) != len(self.states) or unknown:
+            problem = f"has no state {', '.join(map(repr, unknown))}" if unknown else "has a state twice"
+            raise DeclarationError(
+                f"The graph {self.name!r} {problem}.",
+                hint=f"Its states are: {', '.join(state.name for state in self.states) or 'none'}.",
+            )
 
     @cached_property
     def by_name(self) -> Mapping[str, StateValue]:

@@ -19,6 +19,9 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # names are written in every script; terminals are not
     options = parsed(arguments)
     if absent := _absent(options):
         print(
@@ -52,9 +55,6 @@ def _configure(options: Options) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "integration.demo.settings"
     if options.kill:
         os.environ["ONWARD_DEMO_KILL"] = ""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # names are written in every script; terminals are not
     django.setup()
     logging.captureWarnings(True)
 

@@ -32,7 +32,9 @@ what a run does:
 environment:
   DATABASE_URL   postgresql://USER@HOST/NAME, mariadb://USER@HOST/NAME or
                  sqlite:////FILE; by default a file for each repository in
-                 {places.folder()}
+                 {places.folder()}.
+                 MariaDB takes jose@ and josé@ for one address unless the
+                 database was created with COLLATE utf8mb4_bin.
   BROKER_URL     redis://HOST or amqp://USER:PASSWORD@HOST; then no worker is
                  started, and the work is left to an ordinary one:
                  celery -A integration.demo worker

@@ -4,46 +4,76 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Entry',
+            name="Entry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('model', models.CharField(max_length=100)),
-                ('field', models.CharField(max_length=63)),
-                ('object', models.CharField(max_length=190)),
-                ('epoch', models.BigIntegerField()),
-                ('step', models.PositiveSmallIntegerField(default=0)),
-                ('trigger', models.CharField(blank=True, max_length=100)),
-                ('source', models.CharField(blank=True, max_length=190)),
-                ('state', models.CharField(max_length=190)),
-                ('entered_at', models.DateTimeField()),
-                ('by', models.CharField(blank=True, max_length=190)),
-                ('reason', models.TextField(blank=True)),
-                ('traceparent', models.CharField(blank=True, max_length=55)),
-                ('task', models.CharField(blank=True, help_text='Empty: a person or a timer is waited for.', max_length=190)),
-                ('attempt', models.PositiveIntegerField(default=0, help_text='One more at each claim: the fence.')),
-                ('strikes', models.PositiveIntegerField(default=0, help_text='Claims that count towards giving up.')),
-                ('ready_at', models.DateTimeField(help_text='A claim is admitted from here on.')),
-                ('due_at', models.DateTimeField(blank=True, help_text='The sweep rings from here on.', null=True)),
-                ('worker', models.CharField(blank=True, max_length=190)),
-                ('progress', models.JSONField(blank=True, null=True)),
-                ('checkpoint', models.JSONField(blank=True, null=True)),
-                ('error', models.TextField(blank=True)),
-                ('left_at', models.DateTimeField(blank=True, null=True)),
-                ('open', models.BooleanField(default=True, editable=False, null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("model", models.CharField(max_length=100)),
+                ("field", models.CharField(max_length=63)),
+                ("object", models.CharField(max_length=190)),
+                ("epoch", models.BigIntegerField()),
+                ("step", models.PositiveSmallIntegerField(default=0)),
+                ("trigger", models.CharField(blank=True, max_length=100)),
+                ("source", models.CharField(blank=True, max_length=190)),
+                ("state", models.CharField(max_length=190)),
+                ("entered_at", models.DateTimeField()),
+                ("by", models.CharField(blank=True, max_length=190)),
+                ("reason", models.TextField(blank=True)),
+                ("traceparent", models.CharField(blank=True, max_length=55)),
+                (
+                    "task",
+                    models.CharField(
+                        blank=True, help_text="Empty: a person or a timer is waited for.", max_length=190
+                    ),
+                ),
+                (
+                    "attempt",
+                    models.PositiveIntegerField(default=0, help_text="One more at each claim: the fence."),
+                ),
+                (
+                    "strikes",
+                    models.PositiveIntegerField(default=0, help_text="Claims that count towards giving up."),
+                ),
+                ("ready_at", models.DateTimeField(help_text="A claim is admitted from here on.")),
+                (
+                    "due_at",
+                    models.DateTimeField(blank=True, help_text="The sweep rings from here on.", null=True),
+                ),
+                ("worker", models.CharField(blank=True, max_length=190)),
+                ("progress", models.JSONField(blank=True, null=True)),
+                ("checkpoint", models.JSONField(blank=True, null=True)),
+                ("error", models.TextField(blank=True)),
+                ("left_at", models.DateTimeField(blank=True, null=True)),
+                ("open", models.BooleanField(default=True, editable=False, null=True)),
             ],
             options={
-                'verbose_name_plural': 'entries',
-                'ordering': ['id'],
-                'indexes': [models.Index(condition=models.Q(('due_at__isnull', False)), fields=['due_at'], name='statemachine_due')],
-                'constraints': [models.UniqueConstraint(fields=('model', 'field', 'object', 'open'), name='statemachine_one_open'), models.UniqueConstraint(fields=('model', 'field', 'object', 'epoch', 'step'), name='statemachine_one_entry')],
+                "verbose_name_plural": "entries",
+                "ordering": ["id"],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("due_at__isnull", False)),
+                        fields=["due_at"],
+                        name="statemachine_due",
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("model", "field", "object", "open"), name="statemachine_one_open"
+                    ),
+                    models.UniqueConstraint(
+                        fields=("model", "field", "object", "epoch", "step"), name="statemachine_one_entry"
+                    ),
+                ],
             },
         ),
     ]

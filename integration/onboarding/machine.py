@@ -10,6 +10,7 @@ the background. What a state means to the rest of the application is said here, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -66,9 +67,7 @@ STATES = [
         phase=FIRST,
         tags=["running"],
     ),
-    State(
-        "computing_metrics", label="Computing metrics", on_enter=_METRICS, phase=FIRST, tags=["running"]
-    ),
+    State("computing_metrics", label="Computing metrics", on_enter=_METRICS, phase=FIRST, tags=["running"]),
     State(
         "computing_insights", label="Computing insights", on_enter=_INSIGHTS, phase=FIRST, tags=["running"]
     ),
@@ -124,13 +123,18 @@ def _retry(failed: str, working: str) -> dict[str, Any]:
 
 TRANSITIONS: list[dict[str, Any]] = [
     {"trigger": "start", "source": "not_started", "dest": "syncing_members"},
-    *({"trigger": "advance", "source": a, "dest": b} for a, b in zip(ORDER[1:], ORDER[2:], strict=False)),
+    *({"trigger": "advance", "source": a, "dest": b} for a, b in itertools.pairwise(ORDER)),
     {"trigger": "fail", "source": BEFORE_DASHBOARD, "dest": "failed", **_keeping_the_error},
     {"trigger": "fail", "source": WITH_DASHBOARD, "dest": "background_failed", **_keeping_the_error},
     *(_retry("failed", working) for working in BEFORE_DASHBOARD),
     *(_retry("background_failed", working) for working in WITH_DASHBOARD),
     {"trigger": "restart", "source": "failed", "dest": "syncing_members", **_clearing_the_error},
-    {"trigger": "restart", "source": "background_failed", "dest": "background_syncing", **_clearing_the_error},
+    {
+        "trigger": "restart",
+        "source": "background_failed",
+        "dest": "background_syncing",
+        **_clearing_the_error,
+    },
 ]
 
 onboarding = StateMachine(

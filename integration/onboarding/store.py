@@ -32,13 +32,13 @@ BATCH = 500
 
 def start_over(team: Team, newest: datetime) -> None:
     """Forget what an earlier onboarding found, and count days from a newest change."""
-    for found in (team.changes, team.weeks, team.insights):  # type: ignore[attr-defined]
+    for found in (team.changes, team.weeks, team.insights):
         found.all().delete()
     Snapshot.objects.update_or_create(team=team, defaults={"newest_change_at": newest, "summary": ""})
 
 
 def replace_members(team: Team, people: Iterable[Contributor]) -> None:
-    team.members.all().delete()  # type: ignore[attr-defined]
+    team.members.all().delete()
     members = [
         Member(
             team=team,
@@ -59,7 +59,7 @@ def replace_changes(team: Team, window: Window, changes: Iterable[SourceChange])
 
 def in_window(team: Team, window: Window) -> Any:
     """The stored changes of a window, oldest first."""
-    changes = team.changes.filter(committed_at__gt=window.start, committed_at__lte=window.end)  # type: ignore[attr-defined]
+    changes = team.changes.filter(committed_at__gt=window.start, committed_at__lte=window.end)
     return changes.order_by("committed_at", "sha")
 
 
@@ -124,12 +124,12 @@ def records(team: Team) -> list[Record]:
             merge=row.merge,
             reviews=row.reviews,
         )
-        for row in team.changes.defer("body", "title", "paths", "summary").iterator(chunk_size=2000)  # type: ignore[attr-defined]
+        for row in team.changes.defer("body", "title", "paths", "summary").iterator(chunk_size=2000)
     ]
 
 
 def replace_weeks(team: Team, weeks: Iterable[WeekMetrics]) -> None:
-    team.weeks.all().delete()  # type: ignore[attr-defined]
+    team.weeks.all().delete()
     rows = [
         WeeklyMetric(
             team=team,
@@ -171,7 +171,7 @@ def week_metrics(row: WeeklyMetric) -> WeekMetrics:
 
 
 def replace_insights(team: Team, found: Iterable[Found]) -> None:
-    team.insights.all().delete()  # type: ignore[attr-defined]
+    team.insights.all().delete()
     rows = [
         Insight(
             team=team,

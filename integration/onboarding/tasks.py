@@ -76,8 +76,7 @@ def snapshot_of(stage: Stage) -> Snapshot:
     found = Snapshot.objects.filter(team=stage.row).first()
     if found is None:
         raise PermanentFailure(
-            f"{stage.row} was never synced, so there is no newest change to count days from. "
-            "Restart it."
+            f"{stage.row} was never synced, so there is no newest change to count days from. Restart it."
         )
     return found
 
@@ -141,8 +140,8 @@ def aggregate_weekly_metrics(stage: Stage) -> None:
 def compute_insights(stage: Stage) -> None:
     """What the weeks say."""
     team: Team = stage.row
-    weeks = [store.week_metrics(row) for row in team.weeks.all()]  # type: ignore[attr-defined]
-    names = dict(team.members.values_list("email", "name"))  # type: ignore[attr-defined]
+    weeks = [store.week_metrics(row) for row in team.weeks.all()]
+    names = dict(team.members.values_list("email", "name"))
     window = snapshot_of(stage).window(0, _last_day(team))
     found = find_insights(weeks, window=window, names=names)
     with stage.finish():
@@ -158,7 +157,7 @@ def _last_day(team: Team) -> int:
 def generate_llm_insights(stage: Stage) -> None:
     """The insights in a paragraph, by the analyst."""
     team: Team = stage.row
-    found = [store.found_insight(row) for row in team.insights.all()]  # type: ignore[attr-defined]
+    found = [store.found_insight(row) for row in team.insights.all()]
     with outside(stage):
         summary = analyst_of(team).summarise(found)
     with stage.finish():

@@ -404,6 +404,23 @@ def test_an_orphan_is_closed_and_gives_way_to_a_new_row_with_its_key():
     assert where(paper) == ("draft", 2)
 
 
+def test_a_row_that_appears_while_an_orphan_is_closed_keeps_its_entry():
+    paper = paper_in("checking")
+    key = paper.pk
+    Paper.objects.filter(pk=key)._raw_delete("default")
+
+    class Late(protocol.Subject):
+        """Its row is not there when it is looked for, and is there then."""
+
+        @property
+        def rows(self):
+            Paper.objects.create(pk=self.pk)
+            return Paper.objects.none()
+
+    assert protocol.adopt(Late(owner=Paper, pk=key, field="status", using="default"), {}) is None
+    assert agree(Paper.objects.get())
+
+
 def test_a_new_row_closes_the_orphan_of_an_old_one_by_itself():
     paper = paper_in("checking")
     key = paper.pk

@@ -523,6 +523,16 @@ def test_finish_refuses_an_outer_transaction(bodies):
     assert pending(paper).error.startswith("RuntimeError")
 
 
+def test_a_stage_that_was_finished_is_not_asked_for_again(bodies, monkeypatch):
+    def body(stage):
+        with stage.finish():
+            remark(stage)
+        monkeypatch.setattr(protocol, "holds", lambda token, using: 1 / 0)
+
+    bodies["papers.check"] = body
+    assert answer(paper_in("checking")) is Outcome.FINISHED
+
+
 def test_a_body_may_try_to_finish_again_after_its_block_failed(bodies):
     def body(stage):
         with suppress(ValueError), stage.finish():

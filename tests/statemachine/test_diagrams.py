@@ -412,7 +412,8 @@ def test_a_failure_and_its_way_back_have_two_heads_in_mermaid_too() -> None:
     ],
 )
 def test_mermaid_cannot_read_a_label_as_its_own_syntax(text: str, written: str) -> None:
-    assert f'  s_a("{written}")\n' in draw(graph([StateValue(name="a", label=text)], [], "b"))
+    other = StateValue(name="b")
+    assert f'  s_a("{written}")\n' in draw(graph([StateValue(name="a", label=text), other], [], "b"))
 
 
 def test_a_name_that_is_no_word_gets_a_number_in_mermaid() -> None:

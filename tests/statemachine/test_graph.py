@@ -6,7 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from statemachine import Edge, Enqueue, Finding, Path, State, StateMachine, StateValue
+from statemachine import (
+    DeclarationError,
+    Edge,
+    Enqueue,
+    Finding,
+    Graph,
+    Path,
+    State,
+    StateMachine,
+    StateValue,
+)
 
 
 def machine(**options):
@@ -157,3 +167,32 @@ def test_a_finding_prints_its_problem_its_path_and_its_remedy():
         "  Hint: Add an edge."
     )
     assert str(Finding(property="can-finish", msg="It cannot.")) == "can-finish: It cannot."
+
+
+def test_a_walk_that_stays_where_it_starts_is_a_walk():
+    assert Path("draft")
+    assert len(Path("draft")) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"initial": "nowhere"}, "The graph 'g' has no state 'nowhere'. Its states are: a, b."),
+        ({"goals": ("c", "d")}, "The graph 'g' has no state 'c', 'd'. Its states are: a, b."),
+        (
+            {"states": (StateValue(name="a"), StateValue(name="a"))},
+            "The graph 'g' has a state twice. Its states are: a, a.",
+        ),
+    ],
+)
+def test_a_graph_that_names_a_state_it_does_not_have_is_refused(wrong, message):
+    right = {
+        "name": "g",
+        "states": (StateValue(name="a"), StateValue(name="b")),
+        "edges": (),
+        "initial": "a",
+        "goals": (),
+    }
+    with pytest.raises(DeclarationError) as refused:
+        Graph(**{**right, **wrong})
+    assert str(refused.value) == message

@@ -5,120 +5,227 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Team',
+            name="Team",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=200)),
-                ('source', models.CharField(help_text='A path of a git repository, or github:owner/name.', max_length=1000)),
-                ('analyst', models.CharField(blank=True, help_text='An OpenAI-compatible endpoint; rules when empty.', max_length=1000)),
-                ('onboarding_pipeline_status', models.CharField(default='not_started', max_length=64)),
-                ('onboarding_pipeline_error', models.TextField(blank=True)),
-                ('onboarding_pipeline_started_at', models.DateTimeField(blank=True, null=True)),
-                ('onboarding_pipeline_completed_at', models.DateTimeField(blank=True, null=True)),
-                ('onboarding_pipeline_status_epoch', models.BigIntegerField(db_default=0, default=0, editable=False)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=200)),
+                (
+                    "source",
+                    models.CharField(
+                        help_text="A path of a git repository, or github:owner/name.", max_length=1000
+                    ),
+                ),
+                (
+                    "analyst",
+                    models.CharField(
+                        blank=True,
+                        help_text="An OpenAI-compatible endpoint; rules when empty.",
+                        max_length=1000,
+                    ),
+                ),
+                ("onboarding_pipeline_status", models.CharField(default="not_started", max_length=64)),
+                ("onboarding_pipeline_error", models.TextField(blank=True)),
+                ("onboarding_pipeline_started_at", models.DateTimeField(blank=True, null=True)),
+                ("onboarding_pipeline_completed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "onboarding_pipeline_status_epoch",
+                    models.BigIntegerField(db_default=0, default=0, editable=False),
+                ),
             ],
             options={
-                'abstract': False,
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Snapshot',
+            name="Snapshot",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('newest_change_at', models.DateTimeField(help_text='The instant that both phases count their days from.')),
-                ('summary', models.TextField(blank=True, help_text='The insights, in a paragraph.')),
-                ('team', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='snapshot', to='onboarding.team')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "newest_change_at",
+                    models.DateTimeField(help_text="The instant that both phases count their days from."),
+                ),
+                ("summary", models.TextField(blank=True, help_text="The insights, in a paragraph.")),
+                (
+                    "team",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="snapshot",
+                        to="onboarding.team",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Member',
+            name="Member",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('email', models.CharField(max_length=320)),
-                ('name', models.CharField(max_length=500)),
-                ('commits', models.PositiveIntegerField(help_text='In the whole history.')),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='members', to='onboarding.team')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("email", models.CharField(max_length=320)),
+                ("name", models.CharField(max_length=500)),
+                ("commits", models.PositiveIntegerField(help_text="In the whole history.")),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="members",
+                        to="onboarding.team",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('team', 'email'), name='onboarding_one_member')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("team", "email"), name="onboarding_one_member")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Insight',
+            name="Insight",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveSmallIntegerField()),
-                ('key', models.CharField(max_length=50)),
-                ('title', models.CharField(max_length=200)),
-                ('body', models.TextField()),
-                ('level', models.CharField(max_length=10)),
-                ('evidence', models.JSONField(default=dict)),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='insights', to='onboarding.team')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("position", models.PositiveSmallIntegerField()),
+                ("key", models.CharField(max_length=50)),
+                ("title", models.CharField(max_length=200)),
+                ("body", models.TextField()),
+                ("level", models.CharField(max_length=10)),
+                ("evidence", models.JSONField(default=dict)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="insights",
+                        to="onboarding.team",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['position'],
-                'constraints': [models.UniqueConstraint(fields=('team', 'key'), name='onboarding_one_insight')],
+                "ordering": ["position"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("team", "key"), name="onboarding_one_insight")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Change',
+            name="Change",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sha', models.CharField(max_length=64)),
-                ('merge', models.BooleanField()),
-                ('author_email', models.CharField(max_length=320)),
-                ('author_name', models.CharField(max_length=500)),
-                ('co_authors', models.JSONField(default=list, help_text='Pairs of name and email.')),
-                ('authored_at', models.DateTimeField()),
-                ('committed_at', models.DateTimeField()),
-                ('title', models.TextField()),
-                ('body', models.TextField(blank=True)),
-                ('additions', models.PositiveIntegerField()),
-                ('deletions', models.PositiveIntegerField()),
-                ('files', models.PositiveIntegerField()),
-                ('paths', models.JSONField(default=list)),
-                ('reviews', models.PositiveIntegerField(default=0)),
-                ('kind', models.CharField(blank=True, choices=[('feature', 'feature'), ('fix', 'fix'), ('refactor', 'refactor'), ('performance', 'performance'), ('docs', 'docs'), ('test', 'test'), ('chore', 'chore'), ('other', 'other')], max_length=20)),
-                ('ai_assisted', models.BooleanField(default=False)),
-                ('ai_tool', models.CharField(blank=True, max_length=100)),
-                ('summary', models.TextField(blank=True)),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='onboarding.team')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("sha", models.CharField(max_length=64)),
+                ("merge", models.BooleanField()),
+                ("author_email", models.CharField(max_length=320)),
+                ("author_name", models.CharField(max_length=500)),
+                ("co_authors", models.JSONField(default=list, help_text="Pairs of name and email.")),
+                ("authored_at", models.DateTimeField()),
+                ("committed_at", models.DateTimeField()),
+                ("title", models.TextField()),
+                ("body", models.TextField(blank=True)),
+                ("additions", models.PositiveIntegerField()),
+                ("deletions", models.PositiveIntegerField()),
+                ("files", models.PositiveIntegerField()),
+                ("paths", models.JSONField(default=list)),
+                ("reviews", models.PositiveIntegerField(default=0)),
+                (
+                    "kind",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("feature", "feature"),
+                            ("fix", "fix"),
+                            ("refactor", "refactor"),
+                            ("performance", "performance"),
+                            ("docs", "docs"),
+                            ("test", "test"),
+                            ("chore", "chore"),
+                            ("other", "other"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("ai_assisted", models.BooleanField(default=False)),
+                ("ai_tool", models.CharField(blank=True, max_length=100)),
+                ("summary", models.TextField(blank=True)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="changes",
+                        to="onboarding.team",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['team', 'committed_at'], name='onboarding_by_time')],
-                'constraints': [models.UniqueConstraint(fields=('team', 'sha'), name='onboarding_one_change')],
+                "indexes": [models.Index(fields=["team", "committed_at"], name="onboarding_by_time")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("team", "sha"), name="onboarding_one_change")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='WeeklyMetric',
+            name="WeeklyMetric",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('iso_year', models.PositiveSmallIntegerField()),
-                ('iso_week', models.PositiveSmallIntegerField()),
-                ('changes', models.PositiveIntegerField()),
-                ('merges', models.PositiveIntegerField()),
-                ('people', models.PositiveIntegerField()),
-                ('additions', models.PositiveIntegerField()),
-                ('deletions', models.PositiveIntegerField()),
-                ('files', models.PositiveIntegerField()),
-                ('reviews', models.PositiveIntegerField()),
-                ('ai_assisted', models.PositiveIntegerField()),
-                ('median_size', models.FloatField()),
-                ('kinds', models.JSONField(default=dict)),
-                ('authors', models.JSONField(default=dict)),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='weeks', to='onboarding.team')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("iso_year", models.PositiveSmallIntegerField()),
+                ("iso_week", models.PositiveSmallIntegerField()),
+                ("changes", models.PositiveIntegerField()),
+                ("merges", models.PositiveIntegerField()),
+                ("people", models.PositiveIntegerField()),
+                ("additions", models.PositiveIntegerField()),
+                ("deletions", models.PositiveIntegerField()),
+                ("files", models.PositiveIntegerField()),
+                ("reviews", models.PositiveIntegerField()),
+                ("ai_assisted", models.PositiveIntegerField()),
+                ("median_size", models.FloatField()),
+                ("kinds", models.JSONField(default=dict)),
+                ("authors", models.JSONField(default=dict)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="weeks",
+                        to="onboarding.team",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['iso_year', 'iso_week'],
-                'constraints': [models.UniqueConstraint(fields=('team', 'iso_year', 'iso_week'), name='onboarding_one_week')],
+                "ordering": ["iso_year", "iso_week"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("team", "iso_year", "iso_week"), name="onboarding_one_week"
+                    )
+                ],
             },
         ),
     ]

@@ -35,7 +35,7 @@ def mariadb():
     known = {"host": parts.hostname, "port": parts.port or 3306, "user": parts.username}
     connection = pymysql.connect(**known, password=parts.password or "", autocommit=True)
     with connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {NAME} CHARACTER SET utf8mb4")
+        cursor.execute(f"CREATE DATABASE {NAME} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
         yield parts._replace(scheme="mariadb", path=f"/{NAME}").geturl()
         cursor.execute(f"DROP DATABASE {NAME}")
 

@@ -1,5 +1,7 @@
 """The real team, its real entries, any order of events: `complete` is always still to be reached."""
 
+import itertools
+
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -108,7 +110,7 @@ class Walk(TestCase):
         entries = list(team.entries.order_by("epoch", "step"))
         edges = {(e.source, e.trigger, e.dest) for e in onboarding.graph.edges}
         assert sum(entry.open is True for entry in entries) == 1
-        for before, after in zip(entries, entries[1:], strict=False):
+        for before, after in itertools.pairwise(entries):
             assert after.epoch > before.epoch or (after.epoch, after.step) == (before.epoch, before.step + 1)
             if after.trigger not in ("to_state", "adopted", "step"):
                 assert (after.source, after.trigger, after.state) in edges
