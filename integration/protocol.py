@@ -126,8 +126,8 @@ def holds(token: Token, *, using: str) -> bool:
     return _held(token, using).exists()
 
 
-def _leave(entries: QuerySet[Entry], now: Instant = None) -> int:
-    return entries.filter(open=True).update(open=None, left_at=later(now), due_at=None)
+def _leave(entries: QuerySet[Entry]) -> int:
+    return entries.filter(open=True).update(open=None, left_at=DatabaseNow(), due_at=None)
 
 
 def _leave_any(entries: QuerySet[Entry]) -> int:
@@ -145,9 +145,7 @@ def _highest(subject: Subject) -> int | None:
     return epoch
 
 
-def _enter(
-    subject: Subject, state: StateValue, step: int, epoch: int, cause: Cause, now: Instant = None
-) -> Entry:
+def _enter(subject: Subject, state: StateValue, step: int, epoch: int, cause: Cause) -> Entry:
     """Insert an open entry, armed by what its state declares."""
     entry = Entry(
         **subject.key,
@@ -158,13 +156,13 @@ def _enter(
         state=state.name,
         by=cause.by[:190],
         reason=cause.reason,
-        entered_at=later(now),
-        ready_at=later(now),
+        entered_at=DatabaseNow(),
+        ready_at=DatabaseNow(),
     )
     if state.steps:
-        entry.task, entry.due_at = state.steps[step].task, later(now, conf().grace)
+        entry.task, entry.due_at = state.steps[step].task, later(None, conf().grace)
     elif state.after:
-        entry.ready_at = entry.due_at = later(now, state.after[0])
+        entry.ready_at = entry.due_at = later(None, state.after[0])
     entry.save(using=subject.using, force_insert=True)
     return entry
 
@@ -386,8 +384,9 @@ def turn(name: str, *, every: timedelta, using: str) -> bool:
 
     The turn is kept in an entry that no row has, and that is never open. Losing it costs a turn, no more.
     """
-    key = {"model": "statemachine.turn", "field": name, "object": "", "epoch": 0, "step": 0}
-    turns, now, then = Entry.objects.using(using).filter(**key), DatabaseNow(), later(None, every)
+    key = {"model": "statemachine.turn", "field": name, "epoch": 0}
+    now, then = DatabaseNow(), later(None, every)
+    turns = Entry.objects.using(using).filter(**key)
     if turns.filter(ready_at__lte=now).update(ready_at=then):
         return True
     if turns.exists():

@@ -7,8 +7,6 @@ import logging
 import os
 import random
 import socket
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +20,13 @@ from integration import protocol
 from integration.binding import RowBinding, holding, message_of, registered
 from integration.body import Body, PermanentFailure, Released, Stage, bodies, put_back
 from integration.conf import conf
-from integration.dispatch import Message, ring
+from integration.dispatch import ring
 from integration.entries import Entry
 from integration.heart import Heart
 from integration.protocol import Subject, Token
 from statemachine import Enqueue, LeaseLost, StateMachineError, StateValue
 
-__all__ = ["Body", "Inline", "Outcome", "PermanentFailure", "Stage", "Verdict", "bodies", "run", "verdict"]
+__all__ = ["Body", "Outcome", "PermanentFailure", "Stage", "Verdict", "bodies", "run", "verdict"]
 
 logger = logging.getLogger("statemachine")
 
@@ -367,37 +365,3 @@ def _fire(claimed: Claimed, trigger: str, **kwargs: Any) -> bool:
         _reconnect(claimed.using)
         put_back(claimed.row, claimed.entry, claimed.binding)
         return claimed.binding.machine.fire(claimed.row, trigger, **kwargs)
-
-
-class Inline:
-    """A publisher that runs stages where they are dispatched: in order, without recursion.
-
-    For eager mode and tests. A backoff counts as elapsed; a wait does not, or it would spin.
-    """
-
-    def __init__(self) -> None:
-        self._local = threading.local()
-        self.outcomes: list[tuple[Message, Outcome]] = []
-
-    def publish(self, message: Message) -> None:
-        queue = self._local.__dict__.setdefault("queue", deque())
-        queue.append((message, False))
-        if not self._local.__dict__.get("draining"):
-            self._drain(queue)
-
-    def _drain(self, queue: deque[tuple[Message, bool]]) -> None:
-        self._local.draining = True
-        try:
-            while queue:
-                message, elapsed = queue.popleft()
-                outcome = self._run(message, elapsed)
-                self.outcomes.append((message, outcome))
-                if outcome is Outcome.BACKING_OFF:
-                    queue.append((message, True))
-        finally:
-            self._local.draining = False
-            queue.clear()
-
-    def _run(self, message: Message, elapsed: bool) -> Outcome:
-        task = "" if message.task == "statemachine.timer" else message.task
-        return run(message.entry, using=message.using, task=task, heartbeat=False, elapsed=elapsed)

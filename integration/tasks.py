@@ -20,7 +20,8 @@ from kombu import Connection, Producer
 from integration import protocol, recovery, stage
 from integration.conf import conf
 from integration.dispatch import Message, set_publisher
-from integration.stage import Body, Inline, PermanentFailure, Stage, Verdict, bodies, verdict
+from integration.inline import Inline
+from integration.stage import Body, PermanentFailure, Stage, Verdict, bodies, verdict
 
 __all__ = ["CeleryPublisher", "PermanentFailure", "Stage", "Sweeper", "stage_task", "sweep", "timer"]
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from integration.dispatch import Message
-    from integration.stage import Inline, Outcome
+    from integration.inline import Inline
+    from integration.stage import Outcome
 
 __all__ = ["Stages", "StagesMixin", "inline_stages", "stages"]
 
@@ -73,7 +74,7 @@ def _call(callback: Any, robust: bool) -> None:
 def inline_stages() -> Iterator[Stages]:
     """Carry messages inline while the context lasts."""
     from integration.dispatch import set_publisher
-    from integration.stage import Inline
+    from integration.inline import Inline
 
     inline = Inline()
     before = set_publisher(inline)

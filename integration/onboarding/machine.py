@@ -10,9 +10,9 @@ the background. What a state means to the rest of the application is said here, 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from statemachine import Enqueue, State, StateMachine
@@ -108,7 +108,7 @@ STATES = [
     State("background_failed", label="Background: failed", waits_for=A_PERSON, tags=["dashboard"]),
 ]
 
-ORDER = [state.name for state in STATES if state.name not in ("failed", "background_failed")]
+IN_ORDER = [state.name for state in STATES if state.name not in ("failed", "background_failed")]
 BEFORE_DASHBOARD = [state.name for state in STATES if state.steps and "dashboard" not in state.tags]
 WITH_DASHBOARD = [state.name for state in STATES if state.steps and "dashboard" in state.tags]
 
@@ -123,7 +123,7 @@ def _retry(failed: str, working: str) -> dict[str, Any]:
 
 TRANSITIONS: list[dict[str, Any]] = [
     {"trigger": "start", "source": "not_started", "dest": "syncing_members"},
-    *({"trigger": "advance", "source": a, "dest": b} for a, b in itertools.pairwise(ORDER)),
+    *({"trigger": "advance", "source": a, "dest": b} for a, b in pairwise(IN_ORDER[1:])),
     {"trigger": "fail", "source": BEFORE_DASHBOARD, "dest": "failed", **_keeping_the_error},
     {"trigger": "fail", "source": WITH_DASHBOARD, "dest": "background_failed", **_keeping_the_error},
     *(_retry("failed", working) for working in BEFORE_DASHBOARD),

@@ -10,7 +10,8 @@ from django.db import transaction
 
 from integration import dispatch, recovery
 from integration.dispatch import Message, circuit, publish, publisher, ring
-from integration.stage import Inline, Outcome
+from integration.inline import Inline
+from integration.stage import Outcome
 from statemachine import Enqueue
 from tests.integration.rows import elapse, is_due_in, paper_in, pending, where
 from tests.papers.machine import review

@@ -169,6 +169,7 @@ def test_a_deferred_status_and_epoch_are_read_at_once(django_assert_num_queries)
     paper = Paper.objects.defer("status", "status_epoch").get(pk=pk)
     with django_assert_num_queries(3):  # both columns, and the savepoint around a guard that refuses
         assert paper.revise() is False
+        assert paper.status_epoch == 0
 
 
 @pytest.mark.skipif(django.VERSION < (6, 1), reason="fetch modes are new in Django 6.1")

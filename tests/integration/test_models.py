@@ -227,6 +227,16 @@ def test_a_creation_in_autocommit_is_one_transaction():
     assert not raw(Country).exists()
 
 
+@committed
+def test_storing_a_row_again_that_is_gone_is_one_transaction():
+    country = Country.objects.create(code="AA")
+    raw_delete(country)
+    Entry.objects.update(epoch=2**63 - 1)
+    with pytest.raises((DatabaseError, OverflowError)):
+        country.save()
+    assert not raw(Country).exists()
+
+
 @pytest.mark.parametrize("status", ["nowhere", "", None, models.F("title"), 7])
 @committed
 def test_a_row_cannot_be_created_in_a_state_that_nobody_declared(status):
@@ -647,8 +657,9 @@ def test_entries_of_two_fields_are_those_of_both():
     assert {entry.field for entry in Journal.objects.create().entries} == {"status", "print_status"}
 
 
-def test_a_row_that_is_not_stored_has_no_entries():
-    assert list(Paper().entries) == []
+def test_a_row_that_is_not_stored_has_no_entries(django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert list(Paper().entries) == []
 
 
 def test_a_row_is_known_by_its_model_field_and_key():

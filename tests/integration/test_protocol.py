@@ -367,6 +367,15 @@ def test_a_row_that_was_put_back_to_work_by_raw_sql_is_adopted_with_a_task():
     assert agree(paper)
 
 
+def test_an_adoption_that_the_unique_key_refuses_leaves_everything_as_it_was(monkeypatch):
+    paper = paper_in("rejected")
+    raw(paper, status="checking")
+    monkeypatch.setattr(protocol, "_leave_any", lambda entries: 0)
+    assert protocol.adopt(subject_of(paper), review.graph.by_name) is None
+    assert where(paper) == ("checking", 1)
+    assert trail(paper)[-1] == "to_state rejected"
+
+
 def test_adoption_is_safe_to_repeat():
     paper = paper_in("rejected")
     raw(paper, status="checking")

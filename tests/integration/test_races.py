@@ -128,6 +128,28 @@ def test_sweeps_at_once_ring_each_entry_once(race, mailbox):
         assert sum(rung) == len(papers) == len({message.entry for message in mailbox.messages})
 
 
+def test_a_sweep_does_not_wait_for_another_one(race, mailbox):
+    papers = [paper_in("checking") for _ in range(4)]
+    for paper in papers:
+        elapse(paper)
+    mailbox.messages.clear()
+    held, swept = threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            list(Entry.objects.filter(pk=pending(papers[0]).pk).select_for_update())
+            held.set()
+            return swept.wait(10)
+
+    def sweep():
+        held.wait(10)
+        rung = recovery.sweep().rung
+        swept.set()
+        return rung
+
+    assert race(hold, sweep) == [True, 3]
+
+
 def test_a_jump_that_meets_a_step_change_wins_whichever_is_first(race):
     step = review.graph.by_name["scoring"]
 

@@ -766,18 +766,24 @@ def test_the_heart_extends_the_lease_beside_a_long_body(bodies, monkeypatch):
 
 @committing
 @pytest.mark.usefixtures("short_lease")
-def test_a_heart_that_is_superseded_stops_and_tells_the_body(bodies, caplog):
+def test_a_heart_that_is_superseded_stops_and_tells_the_body_without_asking_again(bodies):
+    told = []
+
     def body(stage):
         steal(stage.row)
         stage._heart._thread.join(10)
-        assert stage._heart.lost
         stage._reported = float("inf")
-        stage.progress(1)
+        try:
+            stage.progress(1)
+        except LeaseLost as error:
+            told.append(error)
+            raise
 
     bodies["papers.check"] = body
     paper = paper_in("checking")
     assert answer(paper, heartbeat=True) is Outcome.SUPERSEDED
     assert pending(paper).worker == "thief"
+    assert len(told) == 1
 
 
 @committing

@@ -17,17 +17,20 @@ HAPPY = [
 
 
 def test_the_happy_path_is_the_designed_one():
-    state, path = "not_started", ["not_started"]
-    for trigger in ["start", *["advance"] * 8]:
-        (edge,) = [e for e in onboarding.graph.outgoing[state] if e.trigger == trigger]
-        state = edge.dest
-        path.append(state)
-    assert path == HAPPY
+    edges = {(e.source, e.trigger, e.dest) for e in onboarding.graph.edges if e.trigger in ("start", "advance")}
+    triggers = ["start", *["advance"] * 8]
+    assert edges == set(zip(HAPPY, triggers, HAPPY[1:], strict=False))
 
 
 def test_phase_1_fails_into_failed_and_phase_2_beside_the_dashboard():
     fails = {e.source: e.dest for e in onboarding.graph.edges if e.trigger == "fail"}
     assert fails == dict.fromkeys(HAPPY[1:6], "failed") | dict.fromkeys(HAPPY[6:9], "background_failed")
+
+
+def test_restart_starts_over_and_never_takes_the_dashboard_away():
+    restarts = {(e.source, e.dest) for e in onboarding.graph.edges if e.trigger == "restart"}
+    assert restarts == {("failed", "syncing_members"), ("background_failed", "background_syncing")}
+    assert len(onboarding.graph.edges) == 27
 
 
 def test_retry_leads_back_to_every_state_that_can_fail_and_nowhere_else():
