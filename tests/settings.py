@@ -79,3 +79,6 @@ ROOT_URLCONF = "tests.urls"
 
 STATEMACHINE_GRACE = timedelta(seconds=1)
 STATEMACHINE_BACKOFF = timedelta(seconds=1)
+
+# Users of tests log in; their passwords are nobody's secret.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

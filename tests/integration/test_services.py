@@ -134,7 +134,12 @@ def sending(url, queue):
         before.set_current()
         before.set_default()
         with app.connection_for_write() as broker:
-            app.amqp.queues[queue](broker.default_channel).delete()
+            declared = app.amqp.queues[queue](broker.default_channel)
+            declared.delete()
+            declared.exchange.delete()
+            if url.startswith("redis"):  # the transport keeps what a durable queue was bound to
+                client = broker.default_channel.client
+                client.delete(*client.keys(f"_kombu.binding*{queue}"))
         app.close()
 
 

@@ -93,6 +93,7 @@ def test_a_path_that_is_no_repository_fails_the_team_with_a_message(tmp_path):
     assert "Traceback" not in played.output
 
 
+@pytest.mark.slow
 def test_an_empty_repository_fails_the_team_and_is_retried_once_it_has_a_commit(tmp_path):
     repository = Repository(tmp_path / "empty")
     failed = play(repository.path, cache=tmp_path)
@@ -110,6 +111,7 @@ def test_an_empty_repository_fails_the_team_and_is_retried_once_it_has_a_commit(
     assert "\x1b" not in retried.output
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_so_and_the_next_one_goes_on(repository, tmp_path):
     database = tmp_path / "kept.sqlite3"
     # Nobody answers on this broker, so that there is all the time of the world to interrupt.

@@ -49,6 +49,7 @@ def width(text):
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_board_of_all_stages_is_drawn_within_80_columns(tmp_path):
     repository = grown(tmp_path / "repository").path
     written, code = on_a_terminal([repository, "--database", tmp_path / "x.sqlite3"], tmp_path)

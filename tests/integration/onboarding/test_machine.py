@@ -17,7 +17,9 @@ HAPPY = [
 
 
 def test_the_happy_path_is_the_designed_one():
-    edges = {(e.source, e.trigger, e.dest) for e in onboarding.graph.edges if e.trigger in ("start", "advance")}
+    edges = {
+        (e.source, e.trigger, e.dest) for e in onboarding.graph.edges if e.trigger in ("start", "advance")
+    }
     triggers = ["start", *["advance"] * 8]
     assert edges == set(zip(HAPPY, triggers, HAPPY[1:], strict=False))
 
