@@ -12,12 +12,17 @@ import django
 from celery import Celery
 from django.conf import settings
 
+from tests.services import transport_options
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
-app = Celery("tests", broker=os.environ.get("BROKER_URL", "memory://"))
+
+broker, queue = os.environ.get("BROKER_URL", "memory://"), os.environ.get("QUEUE", "celery")
+app = Celery("tests", broker=broker)
 app.conf.update(
+    broker_transport_options=transport_options(broker, queue),
     broker_connection_retry_on_startup=True,
     task_acks_late=os.environ.get("ACKS_LATE") == "1",
-    task_default_queue=os.environ.get("QUEUE", "celery"),
+    task_default_queue=queue,
     worker_prefetch_multiplier=1,
     imports=["tests.papers.tasks"],
 )

@@ -27,3 +27,8 @@ def address(name):
             pytest.fail(reason)
         pytest.skip(reason)
     return url
+
+
+def transport_options(url, queue):
+    """What keeps this queue's keys apart from all others on a Redis, so that they can be deleted."""
+    return {"global_keyprefix": f"{queue}:"} if url.startswith("redis") else {}

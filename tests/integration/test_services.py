@@ -121,6 +121,7 @@ def sending(url, queue):
     before = tasks.current_app._get_current_object()
     app = Celery("tests", broker=url, set_as_current=False)
     app.conf.task_default_queue = queue
+    app.conf.broker_transport_options = services.transport_options(url, queue)
     app.set_current()
     app.set_default()
     app.finalize()
@@ -137,10 +138,12 @@ def sending(url, queue):
             declared = app.amqp.queues[queue](broker.default_channel)
             declared.delete()
             declared.exchange.delete()
-            if url.startswith("redis"):  # the transport keeps what a durable queue was bound to
-                client = broker.default_channel.client
-                client.delete(*client.keys(f"_kombu.binding*{queue}"))
         app.close()
+        if url.startswith("redis"):  # what a killed worker had taken, and what queues were bound to
+            from redis import Redis
+
+            with Redis.from_url(url) as client:
+                client.delete(*client.keys(f"{queue}:*"))
 
 
 # Three things that may be either way, in four runs in which each pair of them is every way.
