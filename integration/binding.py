@@ -34,9 +34,9 @@ __all__ = ["RowBinding", "bindings", "holding", "message_of", "registered"]
 bindings: dict[tuple[str, str], RowBinding] = {}
 """Every bound field, by the label of the model that owns the column, and the field's name."""
 
-_held: ContextVar[Mapping[tuple[str, str, str], Token]] = ContextVar(
-    "statemachine_held", default=MappingProxyType({})
-)
+Address = tuple[str, str, str, str]
+
+_held: ContextVar[Mapping[Address, Token]] = ContextVar("statemachine_held", default=MappingProxyType({}))
 
 
 def registered(entry: Entry) -> RowBinding | None:
@@ -45,11 +45,15 @@ def registered(entry: Entry) -> RowBinding | None:
     return binding if binding is not None and entry.state in binding.states else None
 
 
+def _address(subject: Subject) -> Address:
+    """What a token belongs to: the same key on another database is another row."""
+    return (subject.using, subject.key["model"], subject.field, subject.object)
+
+
 @contextmanager
 def holding(subject: Subject, token: Token) -> Iterator[None]:
     """Let this context, and what copies it, fire the triggers that belong to the token's holder."""
-    key = tuple(subject.key.values())
-    reset = _held.set({**_held.get(), key: token})  # type: ignore[dict-item]
+    reset = _held.set({**_held.get(), _address(subject): token})
     try:
         yield
     finally:
@@ -111,6 +115,11 @@ class RowBinding(Binding):
                     hint=f"Add the field to {self.owner.__name__}: it is written together with the status.",
                 )
 
+    @property
+    def stamps(self) -> set[str]:
+        """The columns that receive instants of entry."""
+        return {state.stamps for state in self.states.values() if state.stamps}
+
     def _columns(self) -> Iterator[tuple[str, str]]:
         """The columns that transitions write besides the status, with where they are declared."""
         for state in self.machine.graph.states:
@@ -127,14 +136,13 @@ class RowBinding(Binding):
 
     def token(self, row: models.Model) -> Token | None:
         """The token under which this row is fired: its own, lent by a stage, or that of the context."""
-        key = tuple(self.subject(row).key.values())
-        lent = row.__dict__.get("_statemachine_tokens", {})
-        return lent.get(key) or _held.get().get(key)  # type: ignore[arg-type]
+        address = _address(self.subject(row))
+        lent: dict[Address, Token] = row.__dict__.get("_statemachine_tokens", {})
+        return lent.get(address) or _held.get().get(address)
 
     def lend(self, row: models.Model, token: Token) -> None:
         """Mark a row as the stage's own, in whatever thread it is fired."""
-        key = tuple(self.subject(row).key.values())
-        row.__dict__.setdefault("_statemachine_tokens", {})[key] = token
+        row.__dict__.setdefault("_statemachine_tokens", {})[_address(self.subject(row))] = token
 
     def describe(self, row: Any) -> str:
         return f"{type(row).__name__} {row.pk}"
@@ -151,37 +159,43 @@ class RowBinding(Binding):
     def firing(self, event: EventData) -> Iterator[None]:
         row: Any = event.model
         self._check_stored(row, event.event.name)
-        self._load(row)
+        self._load(event)
         subject, before = self.subject(row), dict(row.__dict__)
         try:
             with transaction.atomic(using=subject.using):
                 if self.lock:
-                    self._read_locked(row, subject)
+                    self._read_locked(event, subject)
                 self._check_holder(row, event.event.name)
                 yield
                 self._announce(event, subject)
-        except Superseded as error:
+        except BaseException as error:
             self._restore(row, before)
-            if isinstance(error, Disagreement):
+            if isinstance(error.__cause__, Disagreement):
                 self._adopt(subject)
-            raise self._stale(event, before) from None
-        except BaseException:
-            self._restore(row, before)
             raise
 
-    def _load(self, row: models.Model) -> None:
-        """Read a deferred status and its epoch, both at once."""
-        deferred = {self.attribute, self.epoch} - row.__dict__.keys()
-        if deferred:
-            row.refresh_from_db(fields=[self.attribute, self.epoch])
+    def _load(self, event: EventData) -> None:
+        """Read a deferred status and its epoch, both at once.
 
-    def _read_locked(self, row: models.Model, subject: Subject) -> None:
+        Raises:
+            StaleState: The status was loaded without its epoch, and is another by now.
+        """
+        row: Any = event.model
+        if {self.attribute, self.epoch} <= row.__dict__.keys():
+            return
+        stale, seen = self._stale(event), row.__dict__.get(self.attribute)
+        row.refresh_from_db(fields=[self.attribute, self.epoch])
+        if seen is not None and seen != self.read(row):
+            raise stale
+
+    def _read_locked(self, event: EventData, subject: Subject) -> None:
+        row: Any = event.model
         weak = connections[subject.using].features.has_select_for_no_key_update
         rows: Any = models.QuerySet(type(row)).select_for_update(no_key=weak)
         try:
             row.refresh_from_db(using=subject.using, from_queryset=rows)
-        except ObjectDoesNotExist:
-            raise Superseded from None
+        except ObjectDoesNotExist as error:
+            raise self._stale(event) from error
 
     def _check_holder(self, row: models.Model, trigger: str) -> None:
         if trigger != "to_state" and not self.allows(row, trigger):
@@ -214,8 +228,12 @@ class RowBinding(Binding):
         )
 
     def _restore(self, row: models.Model, before: dict[str, Any]) -> None:
-        """Put back what a transition writes; what callbacks changed besides is the caller's."""
-        for name in self._written:
+        """Put back what transitions write; what callbacks changed besides is the caller's.
+
+        Those of the row's other fields as well: what a callback fired on them was undone with this.
+        """
+        beside = [binding for binding in bindings.values() if isinstance(row, binding.cls)]
+        for name in {name for binding in (self, *beside) for name in binding._written}:
             if name in before:
                 row.__dict__[name] = before[name]
             else:
@@ -232,10 +250,10 @@ class RowBinding(Binding):
     def _field(self, column: str) -> Any:
         return self.owner._meta.get_field(column)
 
-    def _stale(self, event: EventData, before: Mapping[str, Any]) -> StaleState | LeaseLost:
+    def _stale(self, event: EventData) -> StaleState | LeaseLost:
         row: Any = event.model
-        epoch = before.get(self.epoch)
-        state, token = str(before.get(self.attribute)), self.token(row)
+        epoch = row.__dict__.get(self.epoch)
+        state, token = str(row.__dict__.get(self.attribute)), self.token(row)
         if token is not None and event.event.name != "to_state":
             name = self.describe(row)
             return LeaseLost.superseded(name, state=state, entry=token.entry, attempt=token.attempt)
@@ -249,18 +267,21 @@ class RowBinding(Binding):
         jump, state = event.event.name == "to_state", state_value(dest)
         source, epoch = self.read(row), getattr(row, self.epoch)
         written = self._values(row, event.transition, state)
-        entry = protocol.move(
-            subject,
-            source=source,
-            epoch=epoch,
-            dest=state,
-            cause=self._cause(event, source),
-            values=written,
-            token=None if jump else self.token(row),
-            anyhow=jump,
-        )
+        try:
+            entry = protocol.move(
+                subject,
+                source=source,
+                epoch=epoch,
+                dest=state,
+                cause=self._cause(event, source),
+                values=written,
+                token=None if jump else self.token(row),
+                anyhow=jump,
+            )
+        except Superseded as error:
+            raise self._stale(event) from error
         row.__dict__.update({self.attribute: dest.name, self.epoch: entry.epoch})
-        row.__dict__["_statemachine_entered"] = entry
+        row.__dict__.setdefault("_statemachine_entered", {})[self.attribute] = entry
         if state.stamps:
             # The database's instant is read when it is asked for.
             row.__dict__.pop(self._attname(state.stamps), None)
@@ -276,12 +297,12 @@ class RowBinding(Binding):
 
     def enqueue(self, row: Any, enqueue: Enqueue) -> None:
         """Ring the entry that was just opened, after the commit. A later step is rung when its turn comes."""
-        entry = row.__dict__.get("_statemachine_entered")
+        entry = row.__dict__.get("_statemachine_entered", {}).get(self.attribute)
         if entry is not None and entry.task == enqueue.task:
             ring(message_of(entry, self.subject(row).using))
 
     def _announce(self, event: EventData, subject: Subject) -> None:
-        entry = event.model.__dict__.pop("_statemachine_entered", None)
+        entry = event.model.__dict__.get("_statemachine_entered", {}).pop(self.attribute, None)
         if entry is None:
             return
         told = {

@@ -6,7 +6,7 @@ assignment is refused, and so is ``update(status=…)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import connections, models, router, transaction
@@ -94,6 +94,14 @@ def entries_of(field: StateField, owner: type[models.Model]) -> models.QuerySet[
     return Entry.objects.filter(model=label, field=field.name, object=pk)
 
 
+def _in_pairs(model: type[models.Model], names: Iterable[str]) -> Iterator[str]:
+    """The names, and with a status its epoch, or the other way round."""
+    epochs = {field.name: f"{field.name}_epoch" for field in state_fields(model)}
+    partner = epochs | {epoch: name for name, epoch in epochs.items()}
+    for name in names:
+        yield from (name, partner[name]) if name in partner else (name,)
+
+
 class StateMachineModel(models.Model):
     """The base of a model with a `StateField`."""
 
@@ -118,10 +126,14 @@ class StateMachineModel(models.Model):
             owned |= Q(**subject.key)
         return Entry.objects.using(subjects[0].using).filter(owned)
 
-    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+    def refresh_from_db(
+        self, using: str | None = None, fields: Iterable[str] | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Read the row again, as Django does; a status never without its epoch."""
+        named = None if fields is None else list(dict.fromkeys(_in_pairs(type(self), fields)))
         self.__dict__["_statemachine_loading"] = True
         try:
-            super().refresh_from_db(*args, **kwargs)
+            super().refresh_from_db(using, named, *args, **kwargs)
         finally:
             self.__dict__.pop("_statemachine_loading", None)
 
@@ -169,9 +181,14 @@ class StateMachineModel(models.Model):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Update a row, its status and epoch left out; a fixture alone writes them."""
+        """Update a row, but for what transitions alone write; a fixture writes that too."""
         if not self.__dict__.get("_statemachine_raw"):
-            kept = [value for value in values if not isinstance(value[0], StateField | EpochField)]
+            stamps = {stamp for field in state_fields(type(self)) for stamp in field.binding.stamps}
+            kept = [
+                value
+                for value in values
+                if not isinstance(value[0], StateField | EpochField) and value[0].name not in stamps
+            ]
             if values and not kept:
                 update_fields = None  # nothing is left to write, but the row must be there all the same
             values = kept

@@ -236,11 +236,12 @@ def every_timer_can_fire(graph: Graph) -> Iterator[Finding]:
     """
     search = _Search(graph)
     for state in graph:
-        if state.after and state.after[1] not in graph.triggers_from(state.name):
+        if state.after and not search.ending(state, state.after[1]):
             yield search.finding(
                 "timer-can-fire",
                 state,
-                msg=f"The timer of {state.name!r} fires {state.after[1]!r}, which has no edge from there.",
+                msg=f"The timer of {state.name!r} fires {state.after[1]!r}, which no edge takes out of "
+                "there.",
                 hint=f"Declare an edge of {state.after[1]!r} from {state.name!r}, or correct its after.",
             )
 
@@ -346,7 +347,7 @@ class _Search:
         return found
 
     def ending(self, state: StateValue, trigger: str) -> list[Edge]:
-        """The edges of a trigger that end a stage; an internal one would leave it open."""
+        """The edges of a trigger that end a stage or a wait; an internal one would leave it open."""
         return [edge for edge in self.edges[state.name] if edge.trigger == trigger and not edge.internal]
 
     def leaving(self, state: StateValue) -> list[Edge]:

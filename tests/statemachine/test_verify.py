@@ -403,10 +403,18 @@ def test_a_timer_whose_trigger_has_no_edge_from_there_is_an_error() -> None:
     found = only(graph(states, "draft discard done", "draft reject rejected", "rejected revise draft"))
 
     assert (found.property, found.level, found.state) == ("timer-can-fire", "error", "rejected")
-    assert found.msg == "The timer of 'rejected' fires 'discard', which has no edge from there."
+    assert found.msg == "The timer of 'rejected' fires 'discard', which no edge takes out of there."
     assert found.hint == "Declare an edge of 'discard' from 'rejected', or correct its after."
     assert found.path is not None
     assert found.path.states == ("draft", "rejected")
+
+
+def test_a_timer_whose_trigger_never_leaves_the_state_is_an_error() -> None:
+    states = [DRAFT, state("rejected", after=(timedelta(days=30), "poke")), DONE]
+    poke = Edge(trigger="poke", source="rejected", dest="rejected", internal=True)
+    found = only(graph(states, "draft reject rejected", "rejected revise done", poke))
+
+    assert (found.property, found.level, found.state) == ("timer-can-fire", "error", "rejected")
 
 
 def test_an_edge_that_can_never_be_taken_is_a_warning() -> None:
