@@ -261,6 +261,26 @@ class RowBinding(Binding):
 
     # What the engine calls
 
+    def take_step(self, event: EventData) -> bool:
+        """Open the next step when a stage's holder says that it is done, and there is one."""
+        row: Any = event.model
+        token, state = self.token(row), self.states.get(self.read(row))
+        if token is None or state is None or event.event.name != state.done or len(state.steps) < 2:
+            return False
+        subject, epoch = self.subject(row), getattr(row, self.epoch)
+        held = subject.entries.filter(pk=token.entry, state=state.name, epoch=epoch).first()
+        following = state.step_after(held.task) if held else None
+        if held is None or following is None:
+            return False
+        try:
+            entry = protocol.next_step(
+                subject, token, state=state, enqueue=following, step=held.step + 1, epoch=epoch
+            )
+        except Superseded as error:
+            raise self._stale(event) from error
+        ring(message_of(entry, subject.using))
+        return True
+
     def write(self, event: EventData, dest: State) -> None:
         row: Any = event.model
         subject = self.subject(row)

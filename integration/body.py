@@ -12,12 +12,11 @@ from django.db import connections, transaction
 from django.utils.timezone import is_aware
 
 from integration import protocol
-from integration.binding import RowBinding, message_of
+from integration.binding import RowBinding
 from integration.conf import conf
-from integration.dispatch import ring
 from integration.entries import Entry
 from integration.heart import Heart
-from integration.protocol import Subject, Superseded, Token
+from integration.protocol import Subject, Token
 from statemachine import Enqueue, LeaseLost, StateMachineError, StateValue
 
 __all__ = ["Body", "PermanentFailure", "Released", "Stage", "bodies"]
@@ -58,7 +57,7 @@ class Stage:
     ) -> None:
         self.row, self.attempt = row, token.attempt
         self.kwargs: Mapping[str, Any] = dict(enqueue.kwargs)
-        self.idempotency_key = ":".join(map(str, (*subject.key.values(), entry.epoch, entry.step)))
+        self.idempotency_key = ":".join(map(str, (*subject.key.values(), entry.epoch, entry.step, entry.pk)))
         self._entry, self._token, self._binding, self._subject = entry, token, binding, subject
         self._checkpoint, self._lease = entry.checkpoint, enqueue.lease or conf().lease
         self._heart: Heart | None = None
@@ -72,13 +71,21 @@ class Stage:
     def checkpoint(self) -> Any:
         """What an earlier attempt left here, small JSON; None at first. Assigning keeps it at once.
 
+        Inside a transaction it could not be kept at once, and would lock the entry before the row.
+
         Raises:
             LeaseLost: The stage was superseded.
+            RuntimeError: It is assigned inside a transaction.
         """
         return self._checkpoint
 
     @checkpoint.setter
     def checkpoint(self, value: Any) -> None:
+        if in_transaction(self._subject.using):
+            raise RuntimeError(
+                "stage.checkpoint = … is kept at once, so it cannot be assigned inside a transaction, "
+                "nor inside finish(): assign it before."
+            )
         self._extend(checkpoint=value)
         self._checkpoint = value
 
@@ -111,6 +118,7 @@ class Stage:
         Raises:
             LeaseLost: The stage was superseded; the block's writes are undone.
             RuntimeError: There is an outer transaction.
+            StateMachineError: The trigger did not move the row; the block's writes are undone.
         """
         with ExitStack() as stack:
             if self._heart is not None:
@@ -121,29 +129,21 @@ class Stage:
         self._finished = True
 
     def _conclude(self, **kwargs: Any) -> None:
-        """Open the next step, or fire the trigger of a finished stage, inside the caller's transaction."""
+        """Fire the trigger of a finished stage, which opens its next step if there is one."""
         self._put_back()
-        state, step = self._state, self._entry.step + 1
-        if step < len(state.steps):
-            self._open_next(state, step)
-        elif not self._binding.machine.fire(self.row, state.done, **kwargs):
+        state = self._state
+        if not self._binding.machine.fire(self.row, state.done, **kwargs):
             raise StateMachineError(
                 f"{self._subject}: every guard of {state.done!r} from {state.name!r} refused.",
                 hint="Give the stage an edge that is taken otherwise, or move the row with to_state().",
             )
+        last = state.step_after(self._entry.task) is None
+        if last and not has_moved(self.row, self._entry, self._binding):
+            raise not_moved(self._subject, state.done, state)
 
     def _put_back(self) -> None:
         """Undo in memory what a body rolled back in the database, which alone decides."""
         put_back(self.row, self._entry, self._binding)
-
-    def _open_next(self, state: StateValue, step: int) -> None:
-        try:
-            entry = protocol.next_step(
-                self._subject, self._token, state=state, step=step, epoch=self._entry.epoch
-            )
-        except Superseded:
-            raise self.lost() from None
-        ring(message_of(entry, self._subject.using))
 
     @property
     def _state(self) -> StateValue:
@@ -180,6 +180,18 @@ class Stage:
 def put_back(row: Any, entry: Entry, binding: RowBinding) -> None:
     """Let a row in memory say what its entry says: the compare-and-set finds out whether that is still so."""
     row.__dict__.update({binding.attribute: entry.state, binding.epoch: entry.epoch})
+
+
+def has_moved(row: Any, entry: Entry, binding: RowBinding) -> bool:
+    """Whether a row that was put back has been moved since. An internal edge is fired, and moves nothing."""
+    return bool(getattr(row, binding.epoch) != entry.epoch)
+
+
+def not_moved(subject: Subject, trigger: str, state: StateValue) -> StateMachineError:
+    return StateMachineError(
+        f"{subject}: {trigger!r} from {state.name!r} took an internal edge, which moves no row.",
+        hint=f"Give the edge of {trigger!r} a dest: what a stage or a timer fires must move the row.",
+    )
 
 
 def in_transaction(using: str) -> bool:

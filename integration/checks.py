@@ -7,6 +7,7 @@ E003      a column too short for a state's name
 E004      a name or primary key too long for the entry table
 W001      SQLite whose transactions do not begin with a write lock (with ``--database``)
 W002      entries that only a person can help (with ``--database``)
+W003      entries that no code here answers (with ``--database``)
 E1xx      a property of the graph that does not hold: a row can get stuck or lost
 W1xx      a property of the graph that does not hold: the declaration says too little
 ========  =====================================================================================
@@ -125,7 +126,9 @@ def _stored(field: StateField) -> Iterable[tuple[str, str, int]]:
 @checks.register(checks.Tags.database)
 def check_databases(databases: Iterable[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Whether the databases can do what the protocol needs, and what in them waits for a person."""
-    return [message for alias in databases or () for look in (_immediate, _parked) for message in look(alias)]
+    return [
+        message for alias in databases or () for look in (_immediate, _waiting) for message in look(alias)
+    ]
 
 
 def _immediate(alias: str) -> Messages:
@@ -140,11 +143,15 @@ def _immediate(alias: str) -> Messages:
         yield checks.Warning(msg, hint=hint, id="statemachine.W001")
 
 
-def _parked(alias: str) -> Messages:
-    if alias not in recovery.aliases():
+def _waiting(alias: str) -> Messages:
+    if not recovery.holds(alias):
         return
     parked = Entry.objects.using(alias).parked().count()
     if parked:
         msg = f"{parked} entries on {alias!r} wait for a person: their failure could not be handled."
         hint = "See manage.py statemachine status, then move the rows with manage.py statemachine to-state."
         yield checks.Warning(msg, hint=hint, id="statemachine.W002")
+    for stranger in recovery.strangers(using=alias):
+        msg = f"On {alias!r} {stranger}."
+        hint = "Run the code that declares it, or move the rows with manage.py statemachine to-state."
+        yield checks.Warning(msg, hint=hint, id="statemachine.W003")

@@ -6,13 +6,27 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from django.db import transaction
 
 from integration.conf import conf
 
-__all__ = ["Message", "Publisher", "circuit", "publish", "publish_all", "publisher", "ring", "set_publisher"]
+__all__ = [
+    "BrokerDown",
+    "Message",
+    "Publisher",
+    "Ran",
+    "Sending",
+    "circuit",
+    "publish",
+    "publish_all",
+    "publisher",
+    "ring",
+    "send",
+    "set_publisher",
+]
 
 logger = logging.getLogger("statemachine")
 
@@ -36,12 +50,34 @@ class Message:
     priority: int | None = None
 
 
+class BrokerDown(ConnectionError):
+    """Raised by a publisher that cannot reach its broker, so that no other message can be sent either."""
+
+
+class Ran(Exception):
+    """Raised by a publisher that ran the stage itself, from its error: it was not for want of sending."""
+
+
 class Publisher(Protocol):
     """What carries messages to workers."""
 
     def publish(self, message: Message) -> None:
-        """Send one message, or raise. It must give up within the publish timeout."""
+        """Send one message, or raise. It must give up within the publish timeout.
+
+        Raises:
+            OSError: The broker cannot be reached, as `BrokerDown` says; nothing is sent for a while.
+            Ran: The stage was run here, and raised its cause.
+            Exception: This message cannot be sent; others may.
+        """
         ...
+
+
+class Sending(Enum):
+    """What became of a message."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 class Silent:
@@ -52,7 +88,7 @@ class Silent:
 
 
 class Circuit:
-    """Opens when a publish failed, so that a dead broker costs its timeout once and not for each caller.
+    """Opens when the broker could not be reached, so that a dead one costs its timeout only once.
 
     It has no lock: a child that is forked while another thread holds one would wait for ever.
     """
@@ -89,15 +125,22 @@ def publisher() -> Publisher:
     return _publisher
 
 
-def publish(message: Message) -> bool:
-    """Send a message now. Whether it was sent; a failure is logged, and the sweep sends it later."""
+def send(message: Message) -> Sending:
+    """Send a message now. A failure is logged, and the sweep sends it later.
+
+    Only a broker that cannot be reached opens the circuit: a message that cannot be sent, for its queue say,
+    must not hold up the others.
+    """
     if circuit.is_open:
         logger.debug("The circuit is open: entry %s is left to the sweep.", message.entry)
-        return False
+        return Sending.SKIPPED
     try:
         _publisher.publish(message)
+    except Ran as ran:
+        raise ran.__cause__ or ran from None
     except Exception as error:  # the broker's clients raise what they like, and the row is saved
-        circuit.failed()
+        if isinstance(error, OSError):
+            circuit.failed()
         logger.warning(
             "Could not send entry %s to %s (%s: %s); the sweep will.",
             message.entry,
@@ -105,13 +148,21 @@ def publish(message: Message) -> bool:
             type(error).__name__,
             error,
         )
-        return False
-    return True
+        return Sending.FAILED
+    return Sending.SENT
 
 
-def publish_all(messages: Iterable[Message]) -> list[Message]:
-    """Send messages in order; returns those that could not be sent."""
-    return [message for message in messages if not publish(message)]
+def publish(message: Message) -> bool:
+    """Whether a message was sent, as `send` does."""
+    return send(message) is Sending.SENT
+
+
+def publish_all(messages: Iterable[Message]) -> dict[Sending, list[Message]]:
+    """Send messages in order; returns them by what became of them."""
+    became: dict[Sending, list[Message]] = {sending: [] for sending in Sending}
+    for message in messages:
+        became[send(message)].append(message)
+    return became
 
 
 def ring(message: Message) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from integration.dispatch import Message
+from integration.dispatch import Message, Ran
 from integration.stage import Outcome, run
 
 __all__ = ["Inline"]
@@ -14,10 +14,15 @@ __all__ = ["Inline"]
 class Inline:
     """A publisher that runs stages where they are dispatched: in order, without recursion.
 
-    For eager mode and tests. A backoff counts as elapsed; a wait does not, or it would spin.
+    For eager mode and tests. A backoff counts as elapsed; a wait does not, or it would spin. What is raised
+    past the stage is raised again when the other stages have run.
+
+    Args:
+        keep: Whether to keep the outcomes, for somebody who takes them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = True) -> None:
+        self._keep = keep
         self._local = threading.local()
         self.outcomes: list[tuple[Message, Outcome]] = []
 
@@ -28,17 +33,26 @@ class Inline:
             self._drain(queue)
 
     def _drain(self, queue: deque[tuple[Message, bool]]) -> None:
-        self._local.draining = True
+        self._local.draining, first = True, None
         try:
             while queue:
                 message, elapsed = queue.popleft()
-                outcome = self._run(message, elapsed)
-                self.outcomes.append((message, outcome))
+                try:
+                    outcome = self._run(message, elapsed)
+                except (Exception, SystemExit) as error:  # of this row; the others have done nothing
+                    first = first or error
+                    continue
+                if self._keep:
+                    self.outcomes.append((message, outcome))
                 if outcome is Outcome.BACKING_OFF:
                     queue.append((message, True))
         finally:
             self._local.draining = False
             queue.clear()
+        if isinstance(first, Exception):
+            raise Ran(f"{type(first).__name__}: {first}") from first
+        if first is not None:
+            raise first
 
     def _run(self, message: Message, elapsed: bool) -> Outcome:
         task = "" if message.task == "statemachine.timer" else message.task

@@ -16,7 +16,7 @@ from django.db.models import DateTimeField, Expression, ExpressionWrapper, F, Ma
 
 from integration.conf import conf
 from integration.entries import DatabaseNow, Entry, EntryQuerySet
-from statemachine import StateValue
+from statemachine import Enqueue, StateValue
 
 __all__ = [
     "Cause",
@@ -145,8 +145,10 @@ def _highest(subject: Subject) -> int | None:
     return epoch
 
 
-def _enter(subject: Subject, state: StateValue, step: int, epoch: int, cause: Cause) -> Entry:
-    """Insert an open entry, armed by what its state declares."""
+def _enter(
+    subject: Subject, state: StateValue, *, epoch: int, cause: Cause, step: int = 0, task: str = ""
+) -> Entry:
+    """Insert an open entry, armed by what its state declares: for its first task, or the given one."""
     entry = Entry(
         **subject.key,
         epoch=epoch,
@@ -160,7 +162,7 @@ def _enter(subject: Subject, state: StateValue, step: int, epoch: int, cause: Ca
         ready_at=DatabaseNow(),
     )
     if state.steps:
-        entry.task, entry.due_at = state.steps[step].task, later(None, conf().grace)
+        entry.task, entry.due_at = task or state.steps[0].task, later(None, conf().grace)
     elif state.after:
         entry.ready_at = entry.due_at = later(None, state.after[0])
     entry.save(using=subject.using, force_insert=True)
@@ -203,7 +205,7 @@ def move(
         raise Superseded
     if not _leave_entry(subject, source, epoch, token, anyhow):
         _log_unknown(subject, source, epoch)
-    return _enter(subject, dest, 0, next_epoch, cause)
+    return _enter(subject, dest, epoch=next_epoch, cause=cause)
 
 
 def _leave_entry(subject: Subject, source: str, epoch: int, token: Token | None, anyhow: bool) -> bool:
@@ -251,7 +253,7 @@ def open_first(subject: Subject, *, state: StateValue, epoch: int) -> Entry:
         if highest >= epoch:
             epoch = highest + 1
             subject.rows.update(**{f"{subject.field}_epoch": epoch})
-    return _enter(subject, state, 0, epoch, Cause(trigger="created"))
+    return _enter(subject, state, epoch=epoch, cause=Cause(trigger="created"))
 
 
 def claim(
@@ -321,8 +323,14 @@ def park(token: Token, *, using: str, error: str) -> bool:
     return bool(_held(token, using).update(due_at=None, error=error, worker=""))
 
 
-def next_step(subject: Subject, token: Token, *, state: StateValue, step: int, epoch: int) -> Entry:
+def next_step(
+    subject: Subject, token: Token, *, state: StateValue, enqueue: Enqueue, step: int, epoch: int
+) -> Entry:
     """Leave a step's entry and open the next one's, inside the caller's transaction. The row is not touched.
+
+    Args:
+        enqueue: What is declared about the next one's task.
+        step: Its running number in this epoch, whatever place the task has in the declaration by now.
 
     Raises:
         Superseded: The token no longer holds.
@@ -330,7 +338,7 @@ def next_step(subject: Subject, token: Token, *, state: StateValue, step: int, e
     if _leave(_held(token, subject.using)) != 1:
         raise Superseded
     cause = Cause(trigger="step", source=state.name)
-    return _enter(subject, state, step, epoch, cause)
+    return _enter(subject, state, epoch=epoch, cause=cause, step=step, task=enqueue.task)
 
 
 def adopt(subject: Subject, states: Mapping[str, StateValue]) -> Entry | None:
@@ -376,7 +384,7 @@ def _reopen(subject: Subject, state: StateValue, epoch: int) -> Entry:
         raise Superseded
     _leave_any(subject.entries)
     cause = Cause(trigger="adopted", source=stray.state if stray else "")
-    return _enter(subject, state, 0, new, cause)
+    return _enter(subject, state, epoch=new, cause=cause)
 
 
 def turn(name: str, *, every: timedelta, using: str) -> bool:

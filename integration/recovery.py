@@ -7,23 +7,38 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections, models, router, transaction
 from django.db.models import CharField, Count, Exists, Min, OuterRef, Q
 from django.db.models.functions import Cast
 
 from integration.binding import RowBinding, bindings, message_of
 from integration.conf import conf
-from integration.dispatch import circuit, publish_all
+from integration.dispatch import Sending, circuit, publish_all
 from integration.entries import DatabaseNow, Entry, EntryQuerySet
 from integration.protocol import Subject, later
 from integration.stage import adopt
 
-__all__ = ["Standing", "Sweep", "aliases", "disagreeing", "due_again", "orphans", "scan", "status", "sweep"]
+__all__ = [
+    "Standing",
+    "Stranger",
+    "Sweep",
+    "aliases",
+    "disagreeing",
+    "due_again",
+    "holds",
+    "orphans",
+    "scan",
+    "scan_all",
+    "status",
+    "strangers",
+    "sweep",
+]
 
 logger = logging.getLogger("statemachine")
 
@@ -34,7 +49,7 @@ class Sweep:
 
     Attributes:
         rung: Entries whose message was sent again.
-        unsent: Entries whose message could not be sent; they are due again after the grace.
+        unsent: Entries whose message could not be sent; they are due again later.
         adopted: Rows that were given an entry, by `scan`.
     """
 
@@ -59,12 +74,24 @@ def due_again(now: datetime, ready_at: datetime, *, grace: timedelta, longest: t
 
 
 def aliases() -> list[str]:
-    """The databases that hold entries."""
-    return [
-        alias
-        for alias in connections
-        if Entry._meta.db_table in connections[alias].introspection.table_names()
-    ]
+    """The databases that hold entries. One that cannot be reached is logged, and left out."""
+    return [alias for alias in connections if _is_there(alias)]
+
+
+def _is_there(alias: str) -> bool:
+    try:
+        return holds(alias)
+    except (Error, ImproperlyConfigured) as error:
+        logger.warning("The database %r cannot be reached, and is left out: %s", alias, error)
+        return False
+
+
+def holds(alias: str) -> bool:
+    """Whether a database has entries of its own: it is no replica, nor kept from them by a router."""
+    connection = connections[alias]
+    if connection.settings_dict["TEST"]["MIRROR"] or not router.allow_migrate_model(alias, Entry):
+        return False
+    return Entry._meta.db_table in connection.introspection.table_names()
 
 
 def sweep(*, using: str = "default", limit: int = 500, now: datetime | None = None) -> Sweep:
@@ -81,14 +108,20 @@ def sweep(*, using: str = "default", limit: int = 500, now: datetime | None = No
     if circuit.is_open:
         return Sweep()
     messages = [message_of(entry, using) for entry in _take(using, limit, now)]
-    unsent = publish_all(messages)
-    if unsent:
-        _due_soon([message.entry for message in unsent], using)
-    return Sweep(rung=len(messages) - len(unsent), unsent=len(unsent))
+    became = publish_all(messages)
+    skipped = [message.entry for message in became[Sending.SKIPPED]]
+    if skipped:  # what failed stays pushed, or what can never be sent would stay before all the others
+        _due_soon(skipped, using)
+    rung = len(became[Sending.SENT])
+    return Sweep(rung=rung, unsent=len(messages) - rung)
 
 
 def _known(using: str) -> EntryQuerySet:
     """Entries that this code can answer: during a deploy there are others."""
+    return Entry.objects.using(using).filter(_is_known())
+
+
+def _is_known() -> Q:
     known = Q(pk__in=[])
     for binding in bindings.values():
         pending = [state for state in binding.states.values() if state.works or state.after]
@@ -96,7 +129,7 @@ def _known(using: str) -> EntryQuerySet:
         names = [state.name for state in pending]
         model, field = binding.label
         known |= Q(model=model, field=field, state__in=names, task__in=["", *sorted(tasks)])
-    return Entry.objects.using(using).filter(known)
+    return known
 
 
 def _take(using: str, limit: int, now: datetime | None) -> list[Entry]:
@@ -128,8 +161,14 @@ def _pushed(batch: list[Any], now: datetime | None) -> dict[datetime, list[Entry
 
 
 def _due_soon(ids: list[int], using: str) -> None:
-    still = Entry.objects.using(using).open().filter(pk__in=ids, due_at__isnull=False)
-    still.update(due_at=later(None, conf().grace))
+    """Locked by id, as every sweep does, and without those that a claimant holds, which knows better."""
+    features = connections[using].features
+    with transaction.atomic(using=using):
+        still = Entry.objects.using(using).open().filter(pk__in=ids, due_at__isnull=False).order_by("pk")
+        if features.has_select_for_update:
+            still = still.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+        free = list(still.values_list("pk", flat=True))
+        Entry.objects.using(using).filter(pk__in=free).update(due_at=later(None, conf().grace))
 
 
 def disagreeing(binding: RowBinding, using: str) -> models.QuerySet[Any]:
@@ -173,20 +212,54 @@ def scan(*, using: str = "default", limit: int = 500, everything: bool = False) 
     """
     adopted = 0
     for binding in list(bindings.values()):
-        for pk in _to_adopt(binding, using, everything).values_list("pk", flat=True)[:limit]:
-            subject = Subject(owner=binding.owner, pk=pk, field=binding.attribute, using=using)
-            adopted += adopt(subject, binding)
-        for entry in orphans(binding, using)[:limit] if everything else ():
-            adopt(
-                Subject(
-                    owner=binding.owner,
-                    pk=binding.owner._meta.pk.to_python(entry.object),
-                    field=binding.attribute,
-                    using=using,
-                ),
-                binding,
-            )
+        adopted += _adopt_all(_to_adopt(binding, using, everything).order_by("pk")[:limit], binding, using)
+        if everything:
+            _close_all(orphans(binding, using).order_by("pk")[:limit], binding, using)
     return Sweep(adopted=adopted)
+
+
+def scan_all(
+    *,
+    using: str = "default",
+    batch: int = 500,
+    everything: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Sweep:
+    """Scan to the end, in batches by primary key, so that rows that cannot be adopted hold up no others.
+
+    Args:
+        stopped: Asked before each batch whether to leave the rest.
+    """
+    adopted = 0
+    for binding in list(bindings.values()):
+        for rows in _batches(_to_adopt(binding, using, everything), batch, stopped):
+            adopted += _adopt_all(rows, binding, using)
+        for entries in _batches(orphans(binding, using), batch, stopped) if everything else ():
+            _close_all(entries, binding, using)
+    return Sweep(adopted=adopted)
+
+
+def _batches(queryset: models.QuerySet[Any], size: int, stopped: Callable[[], bool]) -> Iterator[list[Any]]:
+    rest = queryset = queryset.order_by("pk")
+    while not stopped():
+        found = list(rest[:size])
+        yield found
+        if len(found) < size:
+            return
+        rest = queryset.filter(pk__gt=found[-1].pk)
+
+
+def _adopt_all(rows: Iterable[Any], binding: RowBinding, using: str) -> int:
+    owner, field = binding.owner, binding.attribute
+    subjects = [Subject(owner=owner, pk=row.pk, field=field, using=using) for row in rows]
+    return sum(adopt(subject, binding) for subject in subjects)
+
+
+def _close_all(entries: Iterable[Entry], binding: RowBinding, using: str) -> None:
+    owner, field = binding.owner, binding.attribute
+    for entry in entries:
+        pk = owner._meta.pk.to_python(entry.object)
+        adopt(Subject(owner=owner, pk=pk, field=field, using=using), binding)
 
 
 def _to_adopt(binding: RowBinding, using: str, everything: bool) -> models.QuerySet[Any]:
@@ -231,3 +304,34 @@ def status(*, using: str = "default") -> Iterator[Standing]:
     )
     for group in counted.order_by("model", "field", "oldest"):
         yield Standing(**group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stranger:
+    """Entries that wait for a task or a timer which this code does not know, so that it leaves them alone.
+
+    Attributes:
+        model: The label of the model.
+        field: The name of the status column.
+        state: The state.
+        task: The task; empty for a timer.
+        rows: How many.
+    """
+
+    model: str
+    field: str
+    state: str
+    task: str
+    rows: int
+
+    def __str__(self) -> str:
+        for_ = f"task {self.task!r}" if self.task else "a timer"
+        return f"no code here answers {self.model}.{self.field} in {self.state!r}, {for_}: {self.rows} rows"
+
+
+def strangers(*, using: str = "default") -> Iterator[Stranger]:
+    """What the sweep leaves alone: of a newer or older code during a deploy, or else stuck."""
+    pending = Entry.objects.using(using).open().filter(due_at__isnull=False).exclude(_is_known())
+    columns = ("model", "field", "state", "task")
+    for group in pending.order_by(*columns).values(*columns).annotate(rows=Count("pk")):
+        yield Stranger(**group)

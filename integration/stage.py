@@ -18,7 +18,16 @@ from django.utils.module_loading import autodiscover_modules
 
 from integration import protocol
 from integration.binding import RowBinding, holding, message_of, registered
-from integration.body import Body, PermanentFailure, Released, Stage, bodies, put_back
+from integration.body import (
+    Body,
+    PermanentFailure,
+    Released,
+    Stage,
+    bodies,
+    has_moved,
+    not_moved,
+    put_back,
+)
 from integration.conf import conf
 from integration.dispatch import ring
 from integration.entries import Entry
@@ -54,11 +63,22 @@ class Verdict(enum.Enum):
 
 def verdict(error: BaseException, *, strikes: int, max_attempts: int) -> Verdict:
     """Decide what becomes of a failed attempt. Touches nothing."""
-    if not isinstance(error, Exception):
+    if not is_failure(error):
         return Verdict.RELEASE  # the worker is told to stop; the work is not to blame
     if isinstance(error, PermanentFailure) or strikes >= max_attempts:
         return Verdict.GIVE_UP
     return Verdict.RETRY
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether the body is to blame: an `Exception`, or ``sys.exit()``, which must not end the worker.
+
+    A worker that is told to stop raises `KeyboardInterrupt`, or a `SystemExit` of its own class; a process
+    of billiard's, on a signal, a plain one with the code -(256 - signal).
+    """
+    if type(error) is SystemExit:
+        return not (isinstance(error.code, int) and -256 < error.code <= -192)
+    return isinstance(error, Exception)
 
 
 def backoff(strikes: int, first: timedelta) -> timedelta:
@@ -139,11 +159,12 @@ def run(
         logger.error("Entry %s is for %r, which this process did not import.", entry_id, task)
         return Outcome.DROPPED
     spent = enqueue is not None and entry.strikes >= _max_attempts(enqueue)
+    strike, lease = enqueue is not None and not spent, (enqueue.lease if enqueue else None) or conf().lease
     held = protocol.claim(
         entry,
         using=using,
-        lease=(enqueue.lease if enqueue else None) or conf().lease,
-        strike=enqueue is not None and not spent,
+        lease=lease,
+        strike=strike,
         worker=f"{socket.gethostname()}:{os.getpid()}",
         # A second later: SQLite compares instants as text, and prints a whole second shorter than others.
         now=entry.ready_at + timedelta(seconds=1) if elapsed else None,
@@ -153,7 +174,10 @@ def run(
     subject = subject_of(held, binding, using)
     row = subject.rows.first()
     if row is None or not _agrees(row, held, binding):
-        return _adopt(subject, binding)
+        outcome = _adopt(subject, binding)
+        # What could not be repaired, as a state that is unknown here, is left for later: no body has run.
+        protocol.release(Token(held.pk, held.attempt), using=using, delay=lease, strike=not strike)
+        return outcome
     claimed = Claimed(entry=held, binding=binding, subject=subject, row=row)
     with _holding(claimed):
         return _work(claimed, judge=judge, heartbeat=heartbeat, spent=spent)
@@ -242,9 +266,9 @@ def _attempt(claimed: Claimed, *, judge: Callable[..., Verdict], heartbeat: bool
             return _conclude(stage, claimed)
         except Released:
             return Outcome.WAITING
-        except Exception as error:
-            return _failed(stage, claimed, error, judge)
         except BaseException as error:
+            if is_failure(error):
+                return _failed(stage, claimed, error, judge)
             _give_back(claimed, error, judge)
             raise
 
@@ -272,7 +296,7 @@ def _conclude(stage: Stage, claimed: Claimed) -> Outcome:
     return Outcome.FINISHED
 
 
-def _failed(stage: Stage, claimed: Claimed, error: Exception, judge: Callable[..., Verdict]) -> Outcome:
+def _failed(stage: Stage, claimed: Claimed, error: BaseException, judge: Callable[..., Verdict]) -> Outcome:
     if stage._released:
         return Outcome.WAITING
     if isinstance(error, LeaseLost) and claimed.is_lost(error):
@@ -312,7 +336,7 @@ def _judge(claimed: Claimed, error: BaseException, judge: Callable[..., Verdict]
         return _give_up(claimed, text)
     # A body that asks to be run again waits for the first backoff each time, or it would spin.
     first, strike = enqueue.backoff or conf().backoff, decided is Verdict.RETRY
-    delay = backoff(strikes if strike else 1, first) if isinstance(error, Exception) else timedelta()
+    delay = backoff(strikes if strike else 1, first) if is_failure(error) else timedelta()
     kept = protocol.release(claimed.token, using=claimed.using, delay=delay, strike=strike, error=text)
     if not kept:
         return _superseded(claimed)
@@ -326,8 +350,9 @@ def _reconnect(using: str) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line, as it is kept with the entry and shown to people."""
-    text = " ".join(str(error).split())
+    """An error in one line, as it is kept with the entry and shown to people: what any database keeps."""
+    storable = str(error).replace("\0", "").encode(errors="backslashreplace").decode()
+    text = " ".join(storable.split())
     if isinstance(error, PermanentFailure | StateMachineError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -339,11 +364,21 @@ def _give_up(claimed: Claimed, error: str) -> Outcome:
 
 
 def _fire_or_park(claimed: Claimed, trigger: str, **kwargs: Any) -> Outcome:
-    """Fire the trigger of a timer or of a given-up stage; what refuses it waits for a person."""
+    """Fire the trigger of a timer or of a given-up stage; what refuses it waits for a person.
+
+    Raises:
+        InterfaceError, OperationalError: The database failed twice. That passes, so the entry is not parked:
+            its lease runs out, and it is rung again.
+    """
     try:
-        if _fire(claimed, trigger, **kwargs):
+        if not _fire(claimed, trigger, **kwargs):
+            refused = f"every guard of {trigger!r} refused"
+        elif has_moved(claimed.row, claimed.entry, claimed.binding):
             return Outcome.FINISHED
-        refused = f"every guard of {trigger!r} refused"
+        else:
+            refused = describe(not_moved(claimed.subject, trigger, claimed.state))
+    except (InterfaceError, OperationalError):
+        raise
     except Exception as error:  # user callbacks raise what they like; the entry must not spin for it
         if isinstance(error, LeaseLost) and claimed.is_lost(error):
             return _superseded(claimed)

@@ -6,8 +6,8 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,10 +16,11 @@ from celery import current_app, shared_task, signals
 from celery.exceptions import Ignore, Reject, Retry
 from django.db import connections
 from kombu import Connection, Producer
+from kombu.exceptions import OperationalError
 
 from integration import protocol, recovery, stage
 from integration.conf import conf
-from integration.dispatch import Message, set_publisher
+from integration.dispatch import BrokerDown, Message, circuit, set_publisher
 from integration.inline import Inline
 from integration.stage import Body, PermanentFailure, Stage, Verdict, bodies, verdict
 
@@ -74,8 +75,18 @@ def timer(entry: int, using: str = "default") -> str:
 def sweep(limit: int = 500) -> None:
     """Ring overdue entries and adopt rows, on every database: for beat, where workers do not sweep."""
     for using in recovery.aliases():
-        recovery.sweep(using=using, limit=limit)
-        recovery.scan(using=using, limit=limit)
+        with _surviving(using):
+            recovery.sweep(using=using, limit=limit)
+            recovery.scan(using=using, limit=limit)
+
+
+@contextmanager
+def _surviving(using: str) -> Iterator[None]:
+    """A database that is away comes back, and must not keep the others waiting until then."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning("The sweep failed, and will be tried again: %s: %s", using, error)
 
 
 class CeleryPublisher:
@@ -84,7 +95,7 @@ class CeleryPublisher:
     def __init__(self) -> None:
         # By process: a child must neither write on its parent's sockets nor close them by forgetting them.
         self._idle: dict[int, WeakKeyDictionary[Any, deque[Producer]]] = {}
-        self._inline = Inline()
+        self._inline = Inline(keep=False)
 
     def publish(self, message: Message) -> None:
         app = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -118,15 +129,19 @@ def _take(idle: deque[Producer], app: Any) -> tuple[Producer, bool]:
 def _sent(message: Message, app: Any, producer: Producer, used: bool) -> bool:
     """Send. False when the connection turned out to be closed while it was idle: another one may do.
 
-    What fails on a new connection is raised, and what took its time to fail.
+    What fails on a new connection is raised, and what took its time to fail; as `BrokerDown` where no other
+    message could be sent either.
     """
     try:
         _send(producer, app, message)
     except Exception as error:  # each transport raises what it likes
+        down = _is_down(error, producer.connection)
         _hang_up(producer)
-        if not used or _timed_out(error):
-            raise
-        return False
+        if used and not _timed_out(error):
+            return False
+        if down:
+            raise BrokerDown(f"{type(error).__name__}: {error}") from error
+        raise
     return True
 
 
@@ -144,6 +159,17 @@ def _hang_up(producer: Producer) -> None:
     with suppress(Exception):
         if producer.connection is not None:
             producer.connection.collect(conf().publish_timeout.total_seconds())
+
+
+def _is_down(error: BaseException, connection: Any) -> bool:
+    """Whether the broker cannot be reached, and not this message alone cannot be sent."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    if isinstance(root, connection.channel_errors):  # a queue that is declared otherwise; or no login
+        return not connection.connected
+    kinds = (OSError, OperationalError, *connection.connection_errors)
+    return _timed_out(error) or isinstance(root, kinds) or isinstance(error, kinds)
 
 
 def _timed_out(error: BaseException | None) -> bool:
@@ -191,7 +217,8 @@ class Sweeper:
         while not self._stopped.wait(conf().sweep_every.total_seconds()):
             try:
                 for using in recovery.aliases():
-                    self._pass(using)
+                    with _surviving(using):
+                        self._pass(using)
             except Exception as error:  # a database that is away comes back; the thread must be there then
                 logger.warning("The sweep failed, and will be tried again: %s", error)
             finally:
@@ -199,10 +226,17 @@ class Sweeper:
 
     def _pass(self, using: str) -> None:
         if protocol.turn("sweep", every=conf().sweep_every, using=using):
-            while recovery.sweep(using=using, limit=500).rung == 500 and not self._stopped.is_set():
+            while self._is_full(recovery.sweep(using=using, limit=_BATCH)):
                 pass
         if protocol.turn("scan", every=conf().adopt_every, using=using):
-            recovery.scan(using=using)
+            recovery.scan_all(using=using, batch=_BATCH, stopped=self._stopped.is_set)
+
+    def _is_full(self, done: recovery.Sweep) -> bool:
+        """Whether there may be more to ring, and somebody to ring it."""
+        return done.rung + done.unsent == _BATCH and not circuit.is_open and not self._stopped.is_set()
+
+
+_BATCH = 500
 
 
 _sweeper: Sweeper | None = None

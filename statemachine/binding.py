@@ -64,6 +64,10 @@ class Binding:
             setattr(row, self.attribute, before)
             raise
 
+    def take_step(self, event: EventData) -> bool:
+        """Take what a trigger means short of a transition: within a stage, its next step. False: nothing."""
+        return False
+
     def allows(self, row: Any, trigger: str) -> bool:
         """Whether the trigger may be fired at all, before guards are asked."""
         return True

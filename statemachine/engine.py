@@ -304,6 +304,8 @@ class Event(upstream.Event):
         try:
             with self.machine.firing(event_data):
                 self._check_known(event_data.model)
+                if self.machine.binding_of(event_data.model).take_step(event_data):
+                    return True
                 result = self._fire(event_data)
                 if event_data.error is not None:
                     taken = True

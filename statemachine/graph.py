@@ -54,6 +54,11 @@ class StateValue:
         """Whether entering this state starts a task."""
         return bool(self.steps)
 
+    def step_after(self, task: str) -> Enqueue | None:
+        """The step that follows a task. By name: a deploy may have moved the task to another place."""
+        steps = iter(self.steps)
+        return next(steps, None) if any(step.task == task for step in steps) else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:

@@ -30,6 +30,10 @@ def _database(url):
         return _sqlite("default")
     parts = urlsplit(url)
     engines = {"postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
+    if engines[parts.scheme] == "mysql":
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
     return {
         "ENGINE": f"django.db.backends.{engines[parts.scheme]}",
         "NAME": parts.path.lstrip("/"),

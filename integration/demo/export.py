@@ -83,7 +83,7 @@ def document(seen: Look) -> dict[str, Any]:
     about = {name: getattr(seen.team, name) for name in TEAM}
     about |= {name: getattr(seen.team, f"onboarding_pipeline_{name}") for name in PIPELINE}
     entries = [{name: getattr(entry, name) for name in ENTRY} for entry in seen.entries]
-    return {"team": about, **found(seen.team), "entries": entries}
+    return {"teams": [about], **found(seen.team), "entries": entries}
 
 
 def write(path: Path, values: Mapping[str, Any]) -> None:

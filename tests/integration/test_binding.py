@@ -8,7 +8,9 @@ from django.db import transaction
 from integration.binding import bindings, holding
 from integration.protocol import Subject, Token
 from integration.signals import transitioned
+from integration.stage import Outcome
 from statemachine import StaleState
+from tests.integration.rows import answer, pending, where
 from tests.papers.machine import printing, review
 from tests.papers.models import Journal, Paper
 
@@ -128,3 +130,28 @@ def test_a_stale_save_does_not_erase_the_instant_of_entry():
 def test_two_machines_on_a_row_are_bound_apart():
     assert bindings["papers.journal", "status"].machine is review
     assert bindings["papers.journal", "print_status"].machine is printing
+
+
+def test_a_body_that_advances_its_row_in_an_early_step_opens_the_next_one(mailbox, bodies, runs):
+    bodies["papers.score"] = lambda stage: stage.row.advance()
+    paper = Paper.objects.create()
+    review.to_state(paper, "scoring", reason="the test")
+    assert answer(paper) is Outcome.FINISHED
+    assert where(paper) == ("scoring", 1)
+    assert pending(paper).task == "papers.explain"
+    bodies["papers.explain"] = lambda stage: Paper.objects.get(pk=stage.row.pk).advance()
+    assert answer(paper) is Outcome.FINISHED
+    assert where(paper) == ("published", 2)
+    assert [name for name, *_ in runs] == ["papers.score", "papers.explain"]
+
+
+def test_a_superseded_body_opens_no_step(mailbox, bodies):
+    def late(stage):
+        review.to_state(Paper.objects.get(pk=stage.row.pk), "draft", reason="an operator")
+        stage.row.advance()
+
+    bodies["papers.score"] = late
+    paper = Paper.objects.create()
+    review.to_state(paper, "scoring", reason="the test")
+    assert answer(paper) is Outcome.SUPERSEDED
+    assert where(paper) == ("draft", 2)

@@ -166,11 +166,11 @@ def test_an_inherited_column_is_checked_once(isolated):
 
 
 @pytest.mark.django_db
-def test_sqlite_without_immediate_transactions_is_a_warning():
+def test_sqlite_without_immediate_transactions_is_a_warning(tmp_path):
     options = {
         **connections["default"].settings_dict,
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": ":memory:",
+        "NAME": str(tmp_path / "deferred.sqlite3"),
     }
     connections["deferred"] = DatabaseWrapper({**options, "OPTIONS": {}}, "deferred")
     try:
@@ -189,6 +189,15 @@ def test_parked_entries_are_a_warning():
     Entry.objects.update(due_at=None, error="nobody handles this")
     (warning,) = check_databases(["default"])
     assert warning.id == "statemachine.W002"
+
+
+@pytest.mark.django_db
+def test_entries_that_no_code_answers_are_a_warning():
+    Paper.objects.create(status="checking")
+    Entry.objects.update(state="gone")
+    (warning,) = check_databases(["default"])
+    assert warning.id == "statemachine.W003"
+    assert "no code here answers papers.paper.status in 'gone'" in warning.msg
 
 
 def test_databases_are_looked_at_only_when_asked():

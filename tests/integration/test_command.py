@@ -15,6 +15,7 @@ from django.db import OperationalError, connection
 from integration.entries import Entry
 from integration.management.commands.statemachine import age
 from statemachine.diagrams import draw
+from tests.integration.test_recovery import unreachable_database
 from tests.papers.machine import printing, review
 from tests.papers.models import Journal, Paper
 
@@ -84,6 +85,13 @@ def test_draw_writes_a_file(manage, tmp_path):
     assert (tmp_path / "paper.mmd").read_text() == draw(review.graph, "mermaid")
 
 
+def test_draw_takes_the_format_from_the_suffix(manage, tmp_path):
+    manage("draw", "papers.Paper", "--output", tmp_path / "paper.dot")
+    assert (tmp_path / "paper.dot").read_text() == draw(review.graph, "dot")
+    with pytest.raises(CommandError, match="does not say which format"):
+        manage("draw", "papers.Paper", "--output", tmp_path / "paper.png")
+
+
 def test_draw_says_why_a_file_cannot_be_written(manage, tmp_path):
     with pytest.raises(CommandError, match="cannot be written: No such file or directory"):
         manage("draw", "papers.Paper", "--output", tmp_path / "nowhere" / "paper.mmd")
@@ -111,6 +119,14 @@ def test_status_names_what_waits_for_a_person(manage):
     assert "parked: papers.paper " + str(paper.pk) + ": checking (epoch 0): ValueError: no luck" in told
 
 
+def test_status_names_what_no_code_here_answers(manage):
+    Paper.objects.create(status="checking")
+    Entry.objects.update(task="gone.task")
+    assert "no code here answers papers.paper.status in 'checking', task 'gone.task': 1 rows\n" in manage(
+        "status"
+    )
+
+
 def test_status_of_nothing_says_so(manage):
     assert manage("status") == "No row has an open entry.\n"
 
@@ -132,6 +148,12 @@ def test_an_age_is_told_in_its_largest_unit(ago, told):
 
 
 # recover
+
+
+@pytest.fixture
+def unreachable():
+    with unreachable_database():
+        yield
 
 
 @pytest.mark.django_db(transaction=True)
@@ -160,6 +182,30 @@ def test_recover_sweeps_until_nothing_is_due(manage, mailbox, monkeypatch):
         overdue(paper)
     monkeypatch.setattr("integration.management.commands.statemachine._LIMIT", 2)
     assert manage("recover") == "default: 3 rung, 0 adopted\n"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_recover_adopts_until_nothing_is_left(manage, mailbox, monkeypatch):
+    monkeypatch.setattr("integration.management.commands.statemachine._LIMIT", 2)
+    Paper.objects.bulk_create([Paper(status="checking") for _ in range(5)])
+    assert manage("recover") == "default: 0 rung, 5 adopted\n"
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_status_looks_at_no_other_database(manage):
+    assert manage("status") == "No row has an open entry.\n"
+
+
+@pytest.mark.usefixtures("unreachable")
+@pytest.mark.django_db(transaction=True)
+def test_recover_leaves_out_a_database_that_cannot_be_reached(manage, mailbox):
+    assert manage("recover") == "default: 0 rung, 0 adopted\n"
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_a_database_that_cannot_be_reached_is_named(manage):
+    with pytest.raises(CommandError, match="'away' cannot be reached: "):
+        manage("status", "--database", "away")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -261,7 +307,7 @@ def test_to_state_names_one_of_several_fields(manage):
 
 def test_to_state_refuses_a_row_that_is_not_where_it_is_expected(manage):
     paper = Paper.objects.create()
-    with pytest.raises(CommandError, match="is no longer 'checking'"):
+    with pytest.raises(CommandError, match=r"is in 'draft', so nothing was done.* --expect draft"):
         manage("to-state", "papers.Paper", paper.pk, "rejected", "--reason", "x", "--expect", "checking")
     paper.refresh_from_db()
     assert paper.status == "draft"

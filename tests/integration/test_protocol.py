@@ -198,7 +198,9 @@ def test_a_move_over_another_epochs_entry_is_a_disagreement():
 def test_the_database_refuses_a_second_open_entry():
     paper = Paper.objects.create()
     with pytest.raises(IntegrityError), transaction.atomic():
-        protocol._enter(subject_of(paper), review.graph.by_name["draft"], 0, 5, Cause(trigger="test"))
+        protocol._enter(
+            subject_of(paper), review.graph.by_name["draft"], epoch=5, cause=Cause(trigger="test")
+        )
 
 
 def test_the_parents_table_is_written_where_a_child_is_fired():
@@ -300,13 +302,16 @@ def test_what_was_superseded_can_neither_extend_nor_release_nor_park(how):
 # Next step
 
 
+def open_next(paper, held):
+    state = review.graph.by_name["scoring"]
+    return protocol.next_step(subject_of(paper), held, state=state, enqueue=state.steps[1], step=1, epoch=1)
+
+
 def test_the_next_step_leaves_the_row_alone_and_keeps_its_epoch():
     paper = paper_in("scoring")
     held = claim(paper)
     with transaction.atomic():
-        entry = protocol.next_step(
-            subject_of(paper), token(held), state=review.graph.by_name["scoring"], step=1, epoch=1
-        )
+        entry = open_next(paper, token(held))
     assert (entry.task, entry.step, entry.epoch, entry.attempt) == ("papers.explain", 1, 1, 0)
     assert where(paper) == ("scoring", 1)
     assert agree(paper)
@@ -318,9 +323,7 @@ def test_a_superseded_step_opens_nothing():
     elapse(paper)
     claim(paper)
     with pytest.raises(Superseded):
-        protocol.next_step(
-            subject_of(paper), token(held), state=review.graph.by_name["scoring"], step=1, epoch=1
-        )
+        open_next(paper, token(held))
     assert pending(paper).step == 0
 
 

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 
 from integration import protocol, recovery
 from integration.entries import Entry
 from integration.protocol import Superseded, Token
-from integration.stage import run
+from integration.stage import PermanentFailure, run
 from statemachine import LeaseLost, StaleState, StateMachineError
-from tests.integration.rows import agree, elapse, paper_in, pending, raw, subject_of, trail, where
+from tests.integration.rows import agree, answer, elapse, paper_in, pending, raw, subject_of, trail, where
 from tests.papers.machine import review
 from tests.papers.models import Paper, Remark
 
@@ -155,7 +155,7 @@ def test_a_jump_that_meets_a_step_change_wins_whichever_is_first(race):
 
     def change(token, subject):
         with transaction.atomic():
-            protocol.next_step(subject, token, state=step, step=1, epoch=1)
+            protocol.next_step(subject, token, state=step, enqueue=step.steps[1], step=1, epoch=1)
 
     for _ in range(ROUNDS):
         paper = paper_in("scoring")
@@ -236,10 +236,11 @@ def test_adopters_at_once_adopt_once(race):
 
 def test_an_adoption_that_meets_a_step_change_of_the_stray_entry_repairs_the_row(race):
     states = review.graph.by_name
+    step = states["scoring"]
 
     def change(token, subject):
         with transaction.atomic():
-            protocol.next_step(subject, token, state=states["scoring"], step=1, epoch=1)
+            protocol.next_step(subject, token, state=step, enqueue=step.steps[1], step=1, epoch=1)
 
     for _ in range(ROUNDS):
         paper = paper_in("scoring")
@@ -259,3 +260,43 @@ def test_one_of_many_workers_has_its_turn(race):
         name = f"turn {number}"
         turns = race(*(lambda name=name: protocol.turn(name, every=LEASE, using="default") for _ in range(6)))
         assert Counter(turns) == {True: 1, False: 5}
+
+
+def test_a_row_that_stays_locked_parks_neither_what_is_given_up_nor_a_timer(race, bodies, monkeypatch):
+    def refuse(stage):
+        raise PermanentFailure("never")
+
+    bodies["papers.check"] = refuse
+    papers = [paper_in("checking"), paper_in("rejected")]
+    elapse(papers[1])
+    locked, done = threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            list(Paper.objects.select_for_update())
+            locked.set()
+            done.wait(20)
+
+    def work():
+        locked.wait(20)
+        try:
+            with monkeypatch.context() as impatient:
+                impatient.setitem(connection.settings_dict, "OPTIONS", {"options": "-c lock_timeout=50ms"})
+                connection.close()
+                return [failure(lambda paper=paper: answer(paper)) for paper in papers]
+        finally:
+            connection.close()
+            done.set()
+
+    assert race(hold, work)[1] == [OperationalError, OperationalError]
+    for paper in papers:
+        elapse(paper)
+        answer(paper)
+    assert [where(paper)[0] for paper in papers] == ["rejected", "discarded"]
+
+
+def failure(act):
+    try:
+        return act()
+    except OperationalError as error:
+        return type(error)

@@ -2,10 +2,12 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from integration import recovery
 from integration.entries import Entry
@@ -236,6 +238,12 @@ def test_a_scan_adopts_no_more_than_its_limit(mailbox):
     assert recovery.scan(limit=3) == Sweep(adopted=2)
 
 
+def test_a_full_scan_goes_on_to_the_end_in_batches(mailbox):
+    Paper.objects.bulk_create([Paper(status="checking") for _ in range(5)])
+    assert recovery.scan_all(batch=2) == Sweep(adopted=5)
+    assert recovery.scan_all(batch=2) == Sweep()
+
+
 def test_what_two_calls_did_adds_up():
     assert Sweep(rung=1, unsent=2) + Sweep(rung=3, adopted=4) == Sweep(rung=4, unsent=2, adopted=4)
 
@@ -266,6 +274,38 @@ def _overdue():
 def test_every_database_with_the_table_is_swept():
     assert recovery.aliases() == ["default"]
     assert connection.alias == "default"
+
+
+class Unreachable(DatabaseWrapper):
+    def ensure_connection(self):
+        raise OperationalError("connection refused")
+
+
+@contextmanager
+def unreachable_database(alias="away"):
+    """A database of the project whose server cannot be reached."""
+    settings = {
+        **connections["default"].settings_dict,
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "/nowhere/at/all.sqlite3",
+        "OPTIONS": {},
+    }
+    connections.settings[alias], connections[alias] = settings, Unreachable(settings, alias)
+    try:
+        yield
+    finally:
+        del connections[alias], connections.settings[alias]
+
+
+def test_a_database_that_cannot_be_reached_is_left_out(caplog):
+    with unreachable_database():
+        assert recovery.aliases() == ["default"]
+    assert "'away' cannot be reached" in caplog.text
+
+
+def test_a_database_that_a_router_keeps_from_entries_is_not_swept(settings):
+    settings.DATABASE_ROUTERS = [type("Router", (), {"allow_migrate": lambda *_, **__: False})()]
+    assert recovery.aliases() == []
 
 
 def test_a_state_that_waits_for_a_person_is_not_pending(mailbox):

@@ -1,22 +1,27 @@
 """What a body may do, what becomes of it, and the heartbeat beside it."""
 
 import logging
+import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import OperationalError, connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 
 from integration import body as body_module
-from integration import protocol, stage
+from integration import protocol, recovery, stage
+from integration.binding import RowBinding
 from integration.body import in_transaction
 from integration.entries import Entry
 from integration.heart import Heart
 from integration.protocol import Token
 from integration.stage import Outcome, PermanentFailure, Verdict, backoff, verdict
-from statemachine import LeaseLost, TransitionNotAllowed
+from statemachine import Enqueue, LeaseLost, TransitionNotAllowed
+from statemachine.engine import Transition
 from tests.integration.rows import agree, answer, elapse, is_due_in, paper_in, pending, raw, trail, where
 from tests.papers.machine import review
 from tests.papers.models import Paper, Remark
@@ -33,6 +38,15 @@ def raising(error):
         raise error
 
     return body
+
+
+class Stopped(SystemExit):
+    """What a worker raises that is told to stop."""
+
+
+def make_internal(monkeypatch, trigger, state):
+    """Let a trigger take an internal edge: it is fired, and the row stays where it is."""
+    monkeypatch.setitem(review.events[trigger].transitions, state, [Transition(state, None)])
 
 
 def steal(row):
@@ -53,7 +67,12 @@ def steal(row):
         (ValueError(), 4, Verdict.GIVE_UP),
         (PermanentFailure(), 1, Verdict.GIVE_UP),
         (MemoryError(), 1, Verdict.RETRY),
-        (SystemExit(), 3, Verdict.RELEASE),
+        (SystemExit(1), 1, Verdict.RETRY),
+        (SystemExit(), 3, Verdict.GIVE_UP),
+        (SystemExit("no disk"), 3, Verdict.GIVE_UP),
+        (SystemExit(-1), 3, Verdict.GIVE_UP),
+        (SystemExit(-(256 - signal.SIGTERM)), 3, Verdict.RELEASE),
+        (Stopped(), 3, Verdict.RELEASE),
         (KeyboardInterrupt(), 3, Verdict.RELEASE),
     ],
 )
@@ -124,7 +143,7 @@ def test_a_spent_claim_gives_the_last_error_as_the_reason(bodies):
     assert Paper.objects.get().error == "ValueError: no"
 
 
-@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [Stopped(), SystemExit(-241), KeyboardInterrupt()])
 def test_a_worker_that_is_told_to_stop_gives_the_strike_back_and_stops(bodies, error):
     bodies["papers.check"] = raising(error)
     paper = paper_in("checking")
@@ -139,11 +158,36 @@ def test_a_worker_stops_even_when_the_database_cannot_take_the_work_back(bodies,
     def broken(*args, **kwargs):
         raise OperationalError("away")
 
-    bodies["papers.check"] = raising(SystemExit(0))
+    bodies["papers.check"] = raising(Stopped())
     paper = paper_in("checking")
     monkeypatch.setattr(protocol, "release", broken)
-    with pytest.raises(SystemExit):
+    with pytest.raises(Stopped):
         answer(paper)
+
+
+def test_a_body_that_exits_does_not_end_the_worker_and_is_given_up_in_the_end(bodies):
+    bodies["papers.check"] = lambda stage: sys.exit(1)
+    paper = paper_in("checking")
+    assert answer(paper) is Outcome.BACKING_OFF
+    assert is_due_in(pending(paper), SECOND / 2, SECOND * 1.5)
+    for expected in (Outcome.BACKING_OFF, Outcome.GIVEN_UP):
+        elapse(paper)
+        assert answer(paper) is expected
+    assert Paper.objects.get().error == "SystemExit: 1"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("half \x00a file", "half a file"), ("caf\udce9.txt", r"caf\udce9.txt"), ("\x00", "PermanentFailure")],
+    ids=["NUL in it", "lone surrogate", "NUL alone"],
+)
+def test_an_error_that_no_database_could_keep_is_kept_all_the_same(bodies, said, kept, monkeypatch):
+    # The log has the error as it is, which a parallel run of the tests cannot hand on.
+    monkeypatch.setattr(logging.getLogger("statemachine"), "disabled", True)
+    bodies["papers.check"] = raising(PermanentFailure(said))
+    paper = paper_in("checking")
+    assert answer(paper) is Outcome.GIVEN_UP
+    assert Paper.objects.get().error == kept
 
 
 def test_a_failed_trigger_that_a_callback_breaks_is_parked_with_both_errors(bodies, monkeypatch):
@@ -189,6 +233,72 @@ def test_a_deadlock_in_the_failed_trigger_is_tried_again_at_once(bodies, monkeyp
     paper = paper_in("checking")
     assert answer(paper) is Outcome.GIVEN_UP
     assert where(paper)[0] == "rejected"
+
+
+@pytest.mark.parametrize("failure", [OperationalError("database is locked"), InterfaceError("closed")])
+def test_a_failed_trigger_that_the_database_interrupts_is_rung_again_not_parked(bodies, monkeypatch, failure):
+    bodies["papers.check"] = raising(PermanentFailure("empty"))
+    paper = paper_in("checking")
+    with monkeypatch.context() as broken:
+        broken.setattr(Paper, "keep_error", lambda self, event: raising(failure)(self))
+        with pytest.raises(type(failure)):
+            answer(paper)
+    assert is_due_in(pending(paper), SECOND * 10, HOUR)
+    elapse(paper)
+    assert recovery.sweep().rung == 1
+    elapse(paper)
+    assert answer(paper) is Outcome.GIVEN_UP
+    assert Paper.objects.get().error == "empty"
+
+
+def test_a_timer_that_the_database_interrupts_is_rung_again_not_parked(monkeypatch):
+    paper = paper_in("rejected")
+    elapse(paper)
+    with monkeypatch.context() as broken:
+        broken.setattr(review, "fire", lambda row, trigger: raising(OperationalError("locked"))(row))
+        with pytest.raises(OperationalError):
+            answer(paper)
+    assert is_due_in(pending(paper), SECOND * 10, HOUR)
+    elapse(paper)
+    assert answer(paper) is Outcome.FINISHED
+    assert where(paper)[0] == "discarded"
+
+
+def test_a_failed_trigger_that_leaves_the_row_where_it_is_is_parked(bodies, monkeypatch):
+    make_internal(monkeypatch, "fail", "checking")
+    bodies["papers.check"] = raising(PermanentFailure("empty"))
+    paper = paper_in("checking")
+    assert answer(paper) is Outcome.PARKED
+    assert pending(paper).error == (
+        f"empty; 'fail': Paper {paper.pk}: 'fail' from 'checking' took an internal edge, which moves no "
+        "row. Give the edge of 'fail' a dest: what a stage or a timer fires must move the row."
+    )
+    assert agree(paper)
+
+
+def test_a_timer_that_leaves_the_row_where_it_is_is_parked(monkeypatch):
+    make_internal(monkeypatch, "discard", "rejected")
+    paper = paper_in("rejected")
+    elapse(paper)
+    assert answer(paper) is Outcome.PARKED
+    assert "'discard' from 'rejected' took an internal edge" in pending(paper).error
+
+
+def test_a_done_trigger_that_leaves_the_row_where_it_is_undoes_the_writes_and_is_an_error(
+    bodies, monkeypatch
+):
+    def body(stage):
+        with stage.finish():
+            remark(stage)
+
+    make_internal(monkeypatch, "advance", "checking")
+    bodies["papers.check"] = body
+    paper = paper_in("checking")
+    for expected in (Outcome.BACKING_OFF, Outcome.BACKING_OFF, Outcome.GIVEN_UP):
+        elapse(paper)
+        assert answer(paper) is expected
+    assert not Remark.objects.exists()
+    assert "'advance' from 'checking' took an internal edge" in Paper.objects.get().error
 
 
 def test_a_timer_is_fired_by_its_claimant():
@@ -241,6 +351,18 @@ def test_a_claimant_that_finds_the_row_elsewhere_adopts_before_it_gives_up(bodie
     assert answer(paper) is Outcome.ADOPTED
     assert where(paper) == ("scoring", 2)
     assert trail(paper)[-1] == "adopted scoring"
+    assert runs == []
+
+
+@pytest.mark.parametrize("strikes", [0, 3])
+def test_a_claim_that_can_neither_run_nor_repair_anything_costs_no_strike(bodies, runs, strikes):
+    paper = paper_in("checking")
+    paper.entries.filter(open=True).update(strikes=strikes)
+    raw(paper, status="of another version")
+    assert answer(paper) is Outcome.DROPPED
+    entry = pending(paper)
+    assert (entry.strikes, entry.attempt, entry.worker) == (strikes, 1, "")
+    assert is_due_in(entry, SECOND * 10, HOUR)
     assert runs == []
 
 
@@ -339,6 +461,32 @@ def test_a_checkpoint_survives_to_the_next_attempt(bodies):
         elapse(paper)
         answer(paper)
     assert seen == [None, {"page": 1}, {"page": 2}]
+
+
+@committing
+def test_a_checkpoint_inside_a_transaction_is_refused_for_it_would_lock_the_entry_before_the_row(bodies):
+    def body(stage):
+        with stage.finish():
+            stage.checkpoint = {"page": 1}
+
+    bodies["papers.check"] = body
+    paper = paper_in("checking")
+    assert answer(paper) is Outcome.BACKING_OFF
+    assert pending(paper).error == (
+        "RuntimeError: stage.checkpoint = … is kept at once, so it cannot be assigned inside a transaction, "
+        "nor inside finish(): assign it before."
+    )
+    assert pending(paper).checkpoint is None
+
+
+def test_an_idempotency_key_is_not_that_of_a_deleted_row_whose_primary_key_is_used_again(bodies):
+    keys = []
+    bodies["papers.check"] = lambda stage: keys.append(stage.idempotency_key)
+    for _ in range(2):
+        paper = paper_in("checking", pk=77)
+        answer(paper)
+        paper.delete()
+    assert len(set(keys)) == 2
 
 
 def test_an_idempotency_key_is_the_same_for_every_attempt_and_for_no_other_step(bodies):
@@ -690,13 +838,51 @@ def test_a_crash_between_two_steps_resumes_at_the_second(bodies, runs):
     paper = paper_in("scoring")
     assert answer(paper) is Outcome.FINISHED
     assert where(paper) == ("scoring", 1)
-    bodies["papers.explain"] = raising(SystemExit(1))
-    with pytest.raises(SystemExit):
+    bodies["papers.explain"] = raising(Stopped())
+    with pytest.raises(Stopped):
         answer(paper)
     bodies.clear()
     assert answer(paper) is Outcome.FINISHED
     assert [name for name, *_ in runs] == ["papers.score", "papers.explain", "papers.explain"]
     assert trail(paper) == ["created draft", "to_state scoring", "step scoring", "advance published"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "then"),
+    [
+        (["score", "explain", "print"], ["score", "explain", "print"]),
+        (["check", "score", "explain"], ["score", "explain"]),
+        (["explain", "score"], ["score"]),
+        (["score"], ["score"]),
+    ],
+)
+def test_a_deploy_that_moves_the_tasks_of_a_stage_repeats_and_skips_none(
+    bodies, runs, monkeypatch, declared, then
+):
+    paper = paper_in("scoring")
+    scoring = replace(
+        review.graph.by_name["scoring"], steps=tuple(Enqueue(f"papers.{task}") for task in declared)
+    )
+    states = {**review.graph.by_name, "scoring": scoring}
+    monkeypatch.setattr(RowBinding, "states", property(lambda self: states))
+    while pending(paper).task:
+        assert answer(paper) is Outcome.FINISHED
+    assert [name for name, *_ in runs] == [f"papers.{task}" for task in then]
+    assert where(paper)[0] == "published"
+    assert [entry.step for entry in paper.entries.filter(state="scoring")] == list(range(len(then)))
+
+
+def test_a_deploy_that_takes_out_an_earlier_task_does_not_skip_the_next_one(bodies, runs, monkeypatch):
+    paper = paper_in("scoring")
+    answer(paper)
+    scoring = replace(
+        review.graph.by_name["scoring"], steps=(Enqueue("papers.explain"), Enqueue("papers.print"))
+    )
+    states = {**review.graph.by_name, "scoring": scoring}
+    monkeypatch.setattr(RowBinding, "states", property(lambda self: states))
+    while pending(paper).task:
+        assert answer(paper) is Outcome.FINISHED
+    assert [name for name, *_ in runs] == ["papers.score", "papers.explain", "papers.print"]
 
 
 def test_a_step_finishes_with_its_writes(bodies):

@@ -17,6 +17,7 @@ from integration.dispatch import Message, circuit, publish, set_publisher
 from integration.stage import Verdict, bodies
 from integration.tasks import CeleryPublisher, PermanentFailure, Sweeper, judge, stage_task
 from tests.integration.rows import elapse, paper_in, pending, where
+from tests.integration.test_recovery import unreachable_database
 from tests.papers.models import Paper
 from tests.papers.tasks import check
 
@@ -29,7 +30,7 @@ committing = pytest.mark.django_db(transaction=True)
         (Retry(), 5, Verdict.RELEASE),
         (Reject(), 5, Verdict.RELEASE),
         (Ignore(), 5, Verdict.RELEASE),
-        (SystemExit(), 5, Verdict.RELEASE),
+        (KeyboardInterrupt(), 5, Verdict.RELEASE),
         (PermanentFailure(), 1, Verdict.GIVE_UP),
         (ValueError(), 1, Verdict.RETRY),
         (ValueError(), 2, Verdict.GIVE_UP),
@@ -110,6 +111,7 @@ def test_eager_mode_runs_every_stage_inline_one_after_the_other(app, bodies, run
     paper.submit()
     assert where(paper)[0] == "published"
     assert [name for name, *_ in runs] == ["papers.check", "papers.check", "papers.score", "papers.explain"]
+    assert dispatch.publisher()._inline.outcomes == []
 
 
 @committing
@@ -192,6 +194,13 @@ def test_a_connection_that_was_closed_while_it_was_idle_is_replaced_once(app, mo
     fail[0] = TimeoutError("the broker hangs")
     assert not publish(MESSAGE)
     assert len(sent) == 3
+
+
+def test_a_queue_that_does_not_exist_fails_its_message_alone(app):
+    app.conf.task_create_missing_queues = False
+    assert not publish(Message(entry=1, using="default", task="papers.check", queue="nope"))
+    assert not circuit.is_open
+    assert publish(MESSAGE)
 
 
 def test_a_message_carries_an_entrys_id_and_nothing_else(app):
@@ -335,6 +344,22 @@ def test_the_sweeper_is_not_waited_for_in_a_signals_handler():
 
     assert not signals.worker_shutting_down.receivers
     assert any(tasks.stop_sweeping in (ref, ref()) for _, ref in signals.worker_shutdown.receivers if ref)
+
+
+@committing
+def test_a_database_that_is_away_does_not_stop_the_sweep_of_the_others(arrivals):
+    paper = paper_in("checking")
+    arrivals.messages.clear()
+    elapse(paper)
+    sweeper = Sweeper()
+    with unreachable_database():
+        tasks.sweep()
+        assert len(arrivals.messages) == 1
+        elapse(paper)
+        for using in ("away", "default"):
+            with tasks._surviving(using):
+                sweeper._pass(using)
+    assert len(arrivals.messages) == 2
 
 
 @committing

@@ -12,6 +12,7 @@ from integration.dispatch import set_publisher
 from integration.signals import entered
 from integration.tasks import CeleryPublisher, Sweeper
 from tests.integration.rows import agree, trail, where
+from tests.papers import tasks as papers_tasks  # noqa: F401  (the worker must know them as it starts)
 from tests.papers.models import Paper, Remark
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,8 +36,12 @@ def app():
 
 
 @pytest.fixture(scope="module")
-def worker(app):
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
+def worker(app, django_db_setup, django_db_blocker):
+    # Celery's fixup runs Django's checks as the worker starts, and some of them ask the database.
+    with (
+        django_db_blocker.unblock(),
+        start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20),
+    ):
         yield app
 
 

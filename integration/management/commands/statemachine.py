@@ -6,7 +6,7 @@ import signal
 import threading
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models
+from django.db import DEFAULT_DB_ALIAS, Error, connections, models
 from django.utils import timezone
 
 from integration import recovery
@@ -23,7 +23,8 @@ from integration.dispatch import circuit
 from integration.entries import Entry
 from integration.fields import StateField, state_fields
 from integration.recovery import Standing, Sweep
-from statemachine import StateMachineError
+from statemachine import StaleState, StateMachineError
+from statemachine.__main__ import _fenced, _format_of
 from statemachine.diagrams import FORMATS, draw
 from statemachine.verify import verify
 
@@ -59,9 +60,10 @@ class Command(BaseCommand):
         if refuted:
             raise CommandError(f"Rows of {', '.join(refuted)} can get stuck or lost: see the findings above.")
 
-    def draw(self, field: str, format: str, output: Path | None, **options: Any) -> None:
+    def draw(self, field: str, format: str | None, output: Path | None, **options: Any) -> None:
         """Draw a pipeline, to a file or the terminal."""
         try:
+            format = format or _format_of(output)
             drawing = draw(_field(field).machine.graph, format)
         except StateMachineError as error:
             raise CommandError(str(error)) from error
@@ -69,7 +71,7 @@ class Command(BaseCommand):
             self.stdout.write(drawing)
             return
         try:
-            output.write_text(drawing, encoding="utf-8")
+            output.write_text(_fenced(drawing, format, output), encoding="utf-8")
         except OSError as error:
             raise CommandError(
                 f"{output} cannot be written: {error.strerror}. Choose another file."
@@ -86,24 +88,28 @@ class Command(BaseCommand):
             self.stdout.write(line)
         for entry in Entry.objects.using(database).parked():
             self.stdout.write(self.style.ERROR(f"parked: {entry}: {entry.error}"))
+        for stranger in recovery.strangers(using=database):
+            self.stdout.write(self.style.WARNING(str(stranger)))
 
     def recover(
         self, database: str | None, loop: bool, every: timedelta, all_rows: bool, **options: Any
     ) -> None:
         """Ring what is overdue and adopt rows, once or until told to stop."""
         if database is not None:
-            _check_database(database)
-        aliases = recovery.aliases() if database is None else [database]
+            _check_alias(database) if loop else _check_database(database)
         with _stopping() as stopped:
             while True:
-                for using in aliases:
-                    with self._surviving(using) if loop else nullcontext():
+                away: list[str] = []
+                for using in recovery.aliases() if database is None else [database]:
+                    with self._surviving(using, away):
                         self._recover(using, all_rows, stopped)
+                if away and not loop:
+                    raise CommandError(f"Not recovered: {', '.join(away)}. See above, and try again.")
                 if not loop or stopped.wait(every.total_seconds()):
                     return
 
     def _recover(self, using: str, all_rows: bool, stopped: threading.Event) -> None:
-        done = recovery.scan(using=using, everything=all_rows)
+        done = recovery.scan_all(using=using, batch=_LIMIT, everything=all_rows, stopped=stopped.is_set)
         for _ in range(_batches(using)):
             if stopped.is_set():
                 break
@@ -113,12 +119,13 @@ class Command(BaseCommand):
             self.stderr.write("The broker does not answer: what is due stays due, and is rung later.")
 
     @contextmanager
-    def _surviving(self, using: str) -> Iterator[None]:
-        """A database that is away comes back; the loop must be there then."""
+    def _surviving(self, using: str, away: list[str]) -> Iterator[None]:
+        """A database that is away comes back, and must not keep the others waiting until then."""
         try:
             yield
-        except DatabaseError as error:
+        except Error as error:
             self.stderr.write(f"{using}: {type(error).__name__}: {error}; tried again at the next pass.")
+            away.append(using)
             connections[using].close()
 
     def to_state(
@@ -140,6 +147,12 @@ class Command(BaseCommand):
         before = declared.binding.read(row)
         try:
             declared.machine.to_state(row, state, reason=reason, by=by, expect=expect)
+        except StaleState as error:
+            now = declared.binding.read(_row(_model(model), pk, database))
+            raise CommandError(
+                f"{error.row} is in {now!r}, so nothing was done. Look whether the jump is still right, and "
+                f"repeat the command with --expect {now}."
+            ) from error
         except StateMachineError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{declared.binding.describe(row)}: {before} -> {declared.binding.read(row)}")
@@ -156,7 +169,7 @@ def _add_verify(verbs: Any) -> None:
 def _add_draw(verbs: Any) -> None:
     parser = verbs.add_parser("draw", help="Draw a pipeline.")
     parser.add_argument("field", metavar="app.Model[.field]")
-    parser.add_argument("--format", choices=sorted(FORMATS), default="mermaid")
+    parser.add_argument("--format", choices=sorted(FORMATS), help="By the suffix of FILE, or mermaid.")
     parser.add_argument("--output", type=Path, metavar="FILE", help="The terminal by default.")
 
 
@@ -234,12 +247,20 @@ def _row(model: type[models.Model], pk: str, database: str) -> Any:
         raise CommandError(f"There is no {model.__name__} {pk!r} on {database!r}. {hint}") from error
 
 
-def _check_database(alias: str) -> None:
+def _check_alias(alias: str) -> None:
     if alias not in connections:
         raise CommandError(
             f"{alias!r} is no database of this project. Choose one of: {', '.join(connections)}."
         )
-    if alias not in recovery.aliases():
+
+
+def _check_database(alias: str) -> None:
+    _check_alias(alias)
+    try:
+        held = recovery.holds(alias)
+    except Error as error:
+        raise CommandError(f"{alias!r} cannot be reached: {error}") from error
+    if not held:
         raise CommandError(f"{alias!r} has no entry table. Run manage.py migrate --database {alias} first.")
 
 

@@ -30,8 +30,8 @@ def played(repository, tmp_path_factory):
 
 def test_the_demo_onboards_the_repository_that_it_is_run_in(played, repository):
     assert played.code == 0, played.output
-    assert played.json["team"]["source"] == str(repository)
-    assert played.json["team"]["status"] == "complete"
+    assert played.json["teams"][0]["source"] == str(repository)
+    assert played.json["teams"][0]["status"] == "complete"
 
 
 def test_the_people_are_those_of_git_shortlog(played, repository):
@@ -87,8 +87,8 @@ def test_the_output_names_what_was_found_and_where_it_is_kept(played):
 def test_a_path_that_is_no_repository_fails_the_team_with_a_message(tmp_path):
     played = play(tmp_path, cache=tmp_path)
     assert played.code == 1
-    assert played.json["team"]["status"] == "failed"
-    assert "cannot be read as a git repository" in played.json["team"]["error"]
+    assert played.json["teams"][0]["status"] == "failed"
+    assert "cannot be read as a git repository" in played.json["teams"][0]["error"]
     assert "cannot be read as a git repository" in " ".join(played.output.split())
     assert "Traceback" not in played.output
 
@@ -97,13 +97,13 @@ def test_a_path_that_is_no_repository_fails_the_team_with_a_message(tmp_path):
 def test_an_empty_repository_fails_the_team_and_is_retried_once_it_has_a_commit(tmp_path):
     repository = Repository(tmp_path / "empty")
     failed = play(repository.path, cache=tmp_path)
-    assert (failed.code, failed.json["team"]["status"]) == (1, "failed")
-    assert "has no commits to read" in failed.json["team"]["error"]
+    assert (failed.code, failed.json["teams"][0]["status"]) == (1, "failed")
+    assert "has no commits to read" in failed.json["teams"][0]["error"]
 
     repository.commit("one\x1b[31m red [bold]", author=b"Evil\x1b]0;title\x07 <evil@example.org>")
     retried = play(repository.path, cache=tmp_path)
     assert retried.code == 0, retried.output
-    assert retried.json["team"]["id"] == failed.json["team"]["id"]
+    assert retried.json["teams"][0]["id"] == failed.json["teams"][0]["id"]
     assert retried.json["counts"] == {
         "people": 1,
         "changes": {"phase_1": {"changes": 1, "merges": 0}, "phase_2": {"changes": 0, "merges": 0}},
@@ -133,7 +133,7 @@ def test_an_interrupted_run_says_so_and_the_next_one_goes_on(repository, tmp_pat
     played = play(repository, "--database", database, cache=tmp_path)
     assert played.code == 0, played.output
     assert "goes on from there" in played.output
-    assert played.json["team"]["id"] == 1
+    assert played.json["teams"][0]["id"] == 1
 
 
 def test_a_file_that_is_no_database_is_refused_without_a_traceback(tmp_path):

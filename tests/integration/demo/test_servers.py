@@ -72,6 +72,6 @@ def test_a_server_that_keeps_the_data_needs_no_broker(database, tmp_path):
     first = play(repository, cache=tmp_path, DATABASE_URL=database)
     second = play(repository, cache=tmp_path, DATABASE_URL=database)
     assert (first.code, second.code) == (0, 0), first.output + second.output
-    assert first.json["team"]["id"] != second.json["team"]["id"]
-    found = [name for name in first.json if name not in ("team", "entries")]
+    assert first.json["teams"][0]["id"] != second.json["teams"][0]["id"]
+    found = [name for name in first.json if name not in ("teams", "entries")]
     assert {name: first.json[name] for name in found} == {name: second.json[name] for name in found}

@@ -183,12 +183,16 @@ def test_a_late_worker_does_not_move_a_finished_team_backwards(team):
     assert team.changes.count() > 0
 
 
+class Stopped(SystemExit):
+    """The worker was told to stop."""
+
+
 def test_a_crash_between_the_two_insight_steps_resumes_at_the_second(team):
     ran = []
 
     def die(stage):
         ran.append("words")
-        raise SystemExit
+        raise Stopped
 
     from integration import stage as stages
 
@@ -203,7 +207,7 @@ def test_a_crash_between_the_two_insight_steps_resumes_at_the_second(team):
         run_until(box, team, "computing_insights")
         with bodies(compute_insights=facts, generate_llm_insights=die):
             box.deliver()
-            with pytest.raises(SystemExit):
+            with pytest.raises(Stopped):
                 box.deliver()
         assert status(team) == "computing_insights"
         assert team.entries.open().get().task == "onboarding.generate_llm_insights"

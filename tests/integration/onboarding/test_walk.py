@@ -30,8 +30,12 @@ def stumble(stage):
     raise ConnectionError("the line is bad")
 
 
+class Stopped(SystemExit):
+    """The worker was told to stop."""
+
+
 def vanish(stage):
-    raise SystemExit("the worker was told to stop")
+    raise Stopped
 
 
 events = st.one_of(
@@ -88,7 +92,7 @@ class Walk(TestCase):
         with bodies(**{task.removeprefix("onboarding."): body for task in TASKS}):
             try:
                 box.deliver()
-            except SystemExit:
+            except Stopped:
                 assert body is vanish
 
     def finish(self, box, pk):
