@@ -73,7 +73,7 @@ class Publisher(Protocol):
 
 
 class Sending(Enum):
-    """What became of a message."""
+    """What became of a message: sent, impossible to send, or kept back while the broker is away."""
 
     SENT = "sent"
     FAILED = "failed"
@@ -139,7 +139,8 @@ def send(message: Message) -> Sending:
     except Ran as ran:
         raise ran.__cause__ or ran from None
     except Exception as error:  # the broker's clients raise what they like, and the row is saved
-        if isinstance(error, OSError):
+        down = isinstance(error, OSError)
+        if down:
             circuit.failed()
         logger.warning(
             "Could not send entry %s to %s (%s: %s); the sweep will.",
@@ -148,7 +149,7 @@ def send(message: Message) -> Sending:
             type(error).__name__,
             error,
         )
-        return Sending.FAILED
+        return Sending.SKIPPED if down else Sending.FAILED  # it is not the message that is to blame
     return Sending.SENT
 
 

@@ -40,6 +40,7 @@ inner = pytest.mark.skipif(not ON_POSTGRESQL, reason="run by the tests above, on
     "names",
     [
         ("protocol", "stage", "recovery", "dispatch", "tasks", "worker", "simulation"),
+        ("models", "fields", "querysets", "binding", "signals", "checks", "command"),
         ("races",),
         ("services",),
     ],
