@@ -52,7 +52,10 @@ def tests(session: nox.Session, django: str, celery: str) -> None:
     chosen = [f"django=={django}.*", f"celery=={celery}.*"]
     install(session, "demo", "test", chosen=chosen, free=["django", "celery", "kombu"])
     marks = "not services" if versions == AVAILABLE[-1] else "not services and not slow"
-    pytest(session, stage(session), "-n", "2", "-m", marks)
+    # Between the ends of the matrix only what knows Django or Celery can differ.
+    between = versions in AVAILABLE[1:-1] and not session.posargs
+    parts = ["tests/integration"] if between else []
+    pytest(session, stage(session), "-n", "2", "--dist", "worksteal", "-m", marks, *parts)
 
 
 @nox.session

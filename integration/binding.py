@@ -22,7 +22,6 @@ from statemachine import (
     LeaseLost,
     StaleState,
     State,
-    StateMachine,
     StateValue,
     TransitionNotAllowed,
 )
@@ -340,10 +339,3 @@ class RowBinding(Binding):
 
         if entered.has_listeners(type(event.model)):
             transaction.on_commit(after_commit, using=subject.using)
-
-
-def bound(machine: StateMachine, cls: type[models.Model], attribute: str) -> RowBinding:
-    """The binding of a machine on a column."""
-    binding = next(b for b in machine.bindings if b.cls is cls and b.attribute == attribute)
-    assert isinstance(binding, RowBinding)
-    return binding

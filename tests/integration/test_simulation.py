@@ -206,7 +206,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(mailbox, bodies, settings):
     run_state_machine_as_test(
         Bound,
         settings=hypothesis.settings(
-            max_examples=40,
+            max_examples=15,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,

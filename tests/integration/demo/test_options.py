@@ -66,7 +66,7 @@ def test_the_environment_chooses_the_database_and_the_option_wins(monkeypatch, t
 @pytest.mark.parametrize(
     ("url", "engine", "name"),
     [
-        ("sqlite:////tmp/a%20b.sqlite3", "sqlite3", "/tmp/a b.sqlite3"),
+        ("sqlite:////srv/a%20b.sqlite3", "sqlite3", "/srv/a b.sqlite3"),
         ("postgresql://u:p%40ss@h:5/n?sslmode=require", "postgresql", "n"),
         ("postgres://u@h/n", "postgresql", "n"),
         ("mariadb://u@h/n", "mysql", "n"),

@@ -48,7 +48,7 @@ events = st.one_of(
 
 @pytest.mark.slow
 class Walk(TestCase):
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(events, max_size=25))
     def test_complete_is_reached_from_wherever_a_walk_ends(self, walk):
         with mailbox() as box:
