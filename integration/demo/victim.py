@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from integration.demo import settings
 from integration.demo.crash import VARIABLE, Point
@@ -85,6 +86,8 @@ def _group_lives(group: int) -> bool:
 
 def _command(options: Options) -> list[str]:
     if not settings.IN_PROCESS:
-        return [sys.executable, "-m", *COMMAND.split(), *OPTIONS.split()]
+        # A name of its own: RabbitMQ keeps a killed worker's exclusive queue until it notices its death.
+        name = f"--hostname=demo-{uuid4().hex[:8]}@%h"
+        return [sys.executable, "-m", *COMMAND.split(), *OPTIONS.split(), name]
     analyst = ["--analyst", options.analyst] if options.analyst else []
     return [sys.executable, "-m", "integration.demo", *analyst, "--", options.source]

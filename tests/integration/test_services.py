@@ -64,7 +64,9 @@ class Worker:
 
     def __init__(self, pool, environment):
         command = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker", "--loglevel=WARNING"]
-        options = [f"--pool={pool}", "--concurrency=1", "--without-gossip", "--without-mingle"]
+        # A name of its own: RabbitMQ keeps a killed worker's exclusive queue until it notices its death.
+        name = f"--hostname=test-{uuid.uuid4().hex[:8]}@%h"
+        options = [f"--pool={pool}", "--concurrency=1", "--without-gossip", "--without-mingle", name]
         self.process = subprocess.Popen(
             [*command, *options],
             cwd=ROOT,
