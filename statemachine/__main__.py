@@ -58,16 +58,16 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _draw(options: argparse.Namespace) -> int:
-    format = options.format or _format_of(options.output)
+    format = options.format or format_of(options.output)
     drawing = draw(_graph(options.machine), format)
     if options.output is None:
         print(drawing, end="")
     else:
-        options.output.write_text(_fenced(drawing, format, options.output), encoding="utf-8")
+        options.output.write_text(fenced(drawing, format, options.output), encoding="utf-8")
     return 0
 
 
-def _format_of(output: Path | None) -> str:
+def format_of(output: Path | None) -> str:
     """Raises: DeclarationError: No format has that suffix."""
     if output is None:
         return "mermaid"
@@ -79,7 +79,7 @@ def _format_of(output: Path | None) -> str:
     return _SUFFIXES[output.suffix.lower()]
 
 
-def _fenced(drawing: str, format: str, output: Path) -> str:
+def fenced(drawing: str, format: str, output: Path) -> str:
     """Make Mermaid a block of code in a Markdown file, where it would be prose otherwise."""
     if format == "mermaid" and output.suffix.lower() == ".md":
         return f"```mermaid\n{drawing}```\n"

@@ -24,7 +24,7 @@ from integration.entries import Entry
 from integration.fields import StateField, state_fields
 from integration.recovery import Standing, Sweep
 from statemachine import StaleState, StateMachineError
-from statemachine.__main__ import _fenced, _format_of
+from statemachine.__main__ import fenced, format_of
 from statemachine.diagrams import FORMATS, draw
 from statemachine.verify import verify
 
@@ -63,7 +63,7 @@ class Command(BaseCommand):
     def draw(self, field: str, format: str | None, output: Path | None, **options: Any) -> None:
         """Draw a pipeline, to a file or the terminal."""
         try:
-            format = format or _format_of(output)
+            format = format or format_of(output)
             drawing = draw(_field(field).machine.graph, format)
         except StateMachineError as error:
             raise CommandError(str(error)) from error
@@ -71,7 +71,7 @@ class Command(BaseCommand):
             self.stdout.write(drawing)
             return
         try:
-            output.write_text(_fenced(drawing, format, output), encoding="utf-8")
+            output.write_text(fenced(drawing, format, output), encoding="utf-8")
         except OSError as error:
             raise CommandError(
                 f"{output} cannot be written: {error.strerror}. Choose another file."

@@ -111,7 +111,6 @@ def test_a_failing_phase_2_does_not_restart_itself(team):
 
 def test_recovery_starts_no_second_pipeline_beside_the_first(team):
     runs = []
-    real = dict(integration.stage.bodies) if hasattr(integration, "stage") else {}
 
     def counted(stage):
         runs.append(stage.idempotency_key)
@@ -119,7 +118,7 @@ def test_recovery_starts_no_second_pipeline_beside_the_first(team):
 
     from integration import stage as stages
 
-    real_body = (real or stages.bodies)["onboarding.sync_history"]
+    real_body = stages.bodies["onboarding.sync_history"]
     with mailbox() as box, bodies(sync_history=counted):
         team.start()
         run_until(box, team, "syncing")
