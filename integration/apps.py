@@ -13,3 +13,5 @@ class StateMachineConfig(AppConfig):
 
     def ready(self) -> None:
         from integration import checks, tasks  # noqa: F401  (checks register, tasks carry messages)
+
+        tasks.answer_former_names()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +30,8 @@ from statemachine.binding import Binding
 from statemachine.engine import EventData, state_value
 
 __all__ = ["RowBinding", "bindings", "holding", "message_of", "registered"]
+
+logger = logging.getLogger("statemachine")
 
 bindings: dict[tuple[str, str], RowBinding] = {}
 """Every bound field, by the label of the model that owns the column, and the field's name."""
@@ -60,14 +63,13 @@ def holding(subject: Subject, token: Token) -> Iterator[None]:
 
 
 def message_of(entry: Entry, using: str) -> Message:
-    """The message that rings an entry: to its task, or for a timer to the library's own."""
+    """The message that rings an entry: to its task, by today's name, or for a timer to the library's own."""
     binding = registered(entry)
-    steps = binding.states[entry.state].steps if binding else ()
-    step = next((step for step in steps if step.task == entry.task), None)
+    step = binding.states[entry.state].step(entry.task) if binding else None
     return Message(
         entry=entry.pk,
         using=using,
-        task=entry.task or "statemachine.timer",
+        task=step.task if step else entry.task or "statemachine.timer",
         queue=step.queue if step else None,
         priority=step.priority if step else None,
     )
@@ -81,7 +83,8 @@ class RowBinding(Binding):
 
     @property
     def states(self) -> Mapping[str, StateValue]:
-        return self.machine.graph.by_name
+        """The states by every name that a row or an entry may hold, former ones included."""
+        return self.machine.graph.named
 
     @property
     def owner(self) -> type[models.Model]:
@@ -101,6 +104,7 @@ class RowBinding(Binding):
 
     def plan(self) -> dict[str, Any]:
         self._check_columns()
+        self._check_triggers()
         return super().plan()
 
     def _check_columns(self) -> None:
@@ -112,6 +116,15 @@ class RowBinding(Binding):
                 raise DeclarationError(
                     f"{where} names {name!r}, which is no column of {self.owner.__name__}'s own table.",
                     hint=f"Add the field to {self.owner.__name__}: it is written together with the status.",
+                )
+
+    def _check_triggers(self) -> None:
+        """Refuse what an entry says where no trigger was fired: its history could not be told apart."""
+        for edge in self.machine.graph.edges:
+            if edge.trigger in ("adopted", "created", "step"):
+                raise DeclarationError(
+                    f"The trigger {edge.trigger!r} of {edge} is what entries say where none was fired.",
+                    hint="Give it another name.",
                 )
 
     @property
@@ -170,7 +183,7 @@ class RowBinding(Binding):
         except BaseException as error:
             self._restore(row, before)
             if isinstance(error.__cause__, Disagreement):
-                self._adopt(subject)
+                self.adopt(subject)
             raise
 
     def _load(self, event: EventData) -> None:
@@ -182,7 +195,7 @@ class RowBinding(Binding):
         row: Any = event.model
         if {self.attribute, self.epoch} <= row.__dict__.keys():
             return
-        stale, seen = self._stale(event), row.__dict__.get(self.attribute)
+        stale, seen = self._stale(event), self.today(row.__dict__.get(self.attribute))
         row.refresh_from_db(fields=[self.attribute, self.epoch])
         if seen is not None and seen != self.read(row):
             raise stale
@@ -200,10 +213,15 @@ class RowBinding(Binding):
         if trigger != "to_state" and not self.allows(row, trigger):
             raise self._held_by_stage(row, trigger)
 
-    def _adopt(self, subject: Subject) -> None:
+    def adopt(self, subject: Subject) -> bool:
+        """Repair a row and an entry that disagree, and ring the right one. Whether there was one to open."""
         entry = protocol.adopt(subject, self.states)
-        if entry is not None and entry.task:
+        if entry is None:
+            return False
+        logger.warning("Adopted %s: its row and its open entry disagreed, or its timer was not armed.", entry)
+        if entry.task:
             ring(message_of(entry, subject.using))
+        return True
 
     def _check_stored(self, row: models.Model, trigger: str) -> None:
         if row._state.adding or row.pk is None:
@@ -267,7 +285,7 @@ class RowBinding(Binding):
         if token is None or state is None or event.event.name != state.done or len(state.steps) < 2:
             return False
         subject, epoch = self.subject(row), getattr(row, self.epoch)
-        held = subject.entries.filter(pk=token.entry, state=state.name, epoch=epoch).first()
+        held = subject.entry_at(state.names, epoch).filter(pk=token.entry).first()
         following = state.step_after(held.task) if held else None
         if held is None or following is None:
             return False
@@ -289,7 +307,7 @@ class RowBinding(Binding):
         try:
             entry = protocol.move(
                 subject,
-                source=source,
+                source=self._names(source),
                 epoch=epoch,
                 dest=state,
                 cause=self._cause(event, source),
@@ -304,6 +322,10 @@ class RowBinding(Binding):
         if state.stamps:
             # The database's instant is read when it is asked for.
             row.__dict__.pop(self._attname(state.stamps), None)
+
+    def _names(self, state: str) -> tuple[str, ...]:
+        """What may be stored for a state, which may be one that nobody knows."""
+        return self.states[state].names if state in self.states else (state,)
 
     def _values(self, row: models.Model, transition: Any, dest: StateValue) -> dict[str, Any]:
         fields = [self._field(name) for name in getattr(transition, "writes", ())]

@@ -8,6 +8,8 @@ E004      a name or primary key too long for the entry table
 W001      SQLite whose transactions do not begin with a write lock (with ``--database``)
 W002      entries that only a person can help (with ``--database``)
 W003      entries that no code here answers (with ``--database``)
+W004      entries that nobody took for `STATEMACHINE_UNANSWERED` (with ``--database``)
+W005      an entry table that cannot be read (with ``--database``)
 E1xx      a property of the graph that does not hold: a row can get stuck or lost
 W1xx      a property of the graph that does not hold: the declaration says too little
 ========  =====================================================================================
@@ -20,9 +22,9 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core import checks
-from django.db import connections
+from django.db import DatabaseError, connections
 
-from integration import recovery
+from integration import recovery, status
 from integration.entries import Entry
 from integration.fields import StateField, owned_fields
 from integration.models import StateMachineModel
@@ -127,7 +129,7 @@ def _stored(field: StateField) -> Iterable[tuple[str, str, int]]:
 def check_databases(databases: Iterable[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Whether the databases can do what the protocol needs, and what in them waits for a person."""
     return [
-        message for alias in databases or () for look in (_immediate, _waiting) for message in look(alias)
+        message for alias in databases or () for look in (_immediate, _readable) for message in look(alias)
     ]
 
 
@@ -143,15 +145,34 @@ def _immediate(alias: str) -> Messages:
         yield checks.Warning(msg, hint=hint, id="statemachine.W001")
 
 
-def _waiting(alias: str) -> Messages:
+def _readable(alias: str) -> Messages:
+    """What waits, unless the table has yet to be migrated: ``migrate`` runs this before it adds a column."""
     if not recovery.holds(alias):
         return
+    try:
+        found = list(_waiting(alias))
+    except DatabaseError as error:
+        msg = f"The entries on {alias!r} cannot be read: {error}"
+        hint = f"Run manage.py migrate --database {alias}."
+        found = [checks.Warning(msg, hint=hint, id="statemachine.W005")]
+    yield from found
+
+
+def _waiting(alias: str) -> Messages:
     parked = Entry.objects.using(alias).parked().count()
     if parked:
         msg = f"{parked} entries on {alias!r} wait for a person: their failure could not be handled."
         hint = "See manage.py statemachine status, then move the rows with manage.py statemachine to-state."
         yield checks.Warning(msg, hint=hint, id="statemachine.W002")
-    for stranger in recovery.strangers(using=alias):
+    for stranger in status.strangers(using=alias):
         msg = f"On {alias!r} {stranger}."
         hint = "Run the code that declares it, or move the rows with manage.py statemachine to-state."
         yield checks.Warning(msg, hint=hint, id="statemachine.W003")
+    health = status.health(using=alias)
+    if health.longest is not None:
+        waited = status.age(health.longest, health.now)
+        msg = f"{health.unanswered} entries on {alias!r} are unanswered, the longest for {waited}."
+        hint = (
+            "Start a worker that listens on their queues and imports their tasks: nothing is given up for it."
+        )
+        yield checks.Warning(msg, hint=hint, id="statemachine.W004")

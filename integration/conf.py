@@ -25,6 +25,7 @@ class Conf:
         adopt_every: How often it looks for rows without an agreeing entry.
         publish_timeout: How long a dead broker may hold up a caller, once; then the circuit opens.
         circuit: How long the circuit stays open: nothing is sent, the sweep sends it later.
+        unanswered: How long an entry may be ready until it counts as unanswered, which is shown as a fault.
     """
 
     grace: timedelta = timedelta(seconds=10)
@@ -37,6 +38,7 @@ class Conf:
     adopt_every: timedelta = timedelta(minutes=5)
     publish_timeout: timedelta = timedelta(seconds=1)
     circuit: timedelta = timedelta(seconds=5)
+    unanswered: timedelta = timedelta(minutes=5)
 
 
 def conf() -> Conf:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
-from django.db.models import DateTimeField, Func, Q, QuerySet
+from django.db.models import DateTimeField, Func, Index, Q, QuerySet
 
-__all__ = ["DatabaseNow", "Entry", "EntryQuerySet"]
+__all__ = ["DatabaseNow", "Entry", "EntryQuerySet", "IndexWhere"]
 
 
 class DatabaseNow(Func):
@@ -32,6 +32,34 @@ class DatabaseNow(Func):
         return super().as_sql(compiler, connection, template=template, **extra)
 
 
+class _OneNow(DatabaseNow):
+    """The database's clock, asked once: an index cannot be searched for what changes from row to row."""
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        asked, values = super().as_postgresql(compiler, connection, **extra)
+        return f"(SELECT {asked})", values
+
+
+class IndexWhere(Index):
+    """An index of some rows, where the database has those; of all rows on MariaDB and MySQL.
+
+    They would ignore the condition of an `Index` as well, but warn of it at each check.
+    """
+
+    def __init__(self, *, where: Q, **options: Any) -> None:
+        super().__init__(**options)
+        self.where = where
+
+    def deconstruct(self) -> Any:
+        path, args, options = super().deconstruct()
+        return path, args, {**options, "where": self.where}
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **options: Any) -> Any:
+        supported = schema_editor.connection.features.supports_partial_indexes
+        index = Index(fields=self.fields, name=self.name, condition=self.where if supported else None)
+        return index.create_sql(model, schema_editor, using=using, **options)
+
+
 class EntryQuerySet(QuerySet["Entry"]):
     def open(self) -> EntryQuerySet:
         """Entries that were not left: where their rows are."""
@@ -39,7 +67,7 @@ class EntryQuerySet(QuerySet["Entry"]):
 
     def overdue(self, now: Any = None) -> EntryQuerySet:
         """Entries that the sweep should ring."""
-        return self.filter(due_at__lte=now or DatabaseNow())
+        return self.filter(due_at__lte=now or _OneNow())
 
     def parked(self) -> EntryQuerySet:
         """Open entries whose failure could not be handled: only a person can help."""
@@ -96,7 +124,9 @@ class Entry(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="statemachine_due")
+            IndexWhere(
+                fields=["model", "field", "due_at"], where=Q(due_at__isnull=False), name="statemachine_due"
+            )
         ]
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.lookups import Exact, In
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import class_prepared, post_delete
 
@@ -49,10 +50,12 @@ def _refused(msg: str, values: dict[str, Any]) -> AssignmentRefused:
 class StateDescriptor(DeferredAttribute):
     """Refuses another value for a stored row; the constructor and ``refresh_from_db`` pass."""
 
+    field: StateField
+
     def __set__(self, row: models.Model, value: Any) -> None:
-        values, name, value = row.__dict__, self.field.attname, state_key(value)
+        values, name, value = row.__dict__, self.field.attname, self.field.today(state_key(value))
         stored = not row._state.adding and "_statemachine_loading" not in values
-        if stored and name in values and values[name] != value:
+        if stored and name in values and self.field.today(values[name]) != value:
             raise AssignmentRefused(
                 f"{type(row).__name__}.{name} of a stored row cannot be assigned: it would move from "
                 f"{values[name]!r} to {value!r} without its transition.",
@@ -63,6 +66,29 @@ class StateDescriptor(DeferredAttribute):
                 state=values[name],
             )
         values[name] = value
+
+
+class ExactState(Exact):
+    """``status="checking"`` finds the rows that are stored by a former name of it, too."""
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        names = self.lhs.output_field.names_of(self.rhs)
+        if len(names) == 1:
+            return super().as_sql(compiler, connection)
+        return In(self.lhs, names).as_sql(compiler, connection)
+
+
+class InStates(In):
+    """``status__in=["checking"]``, likewise."""
+
+    def get_prep_lookup(self) -> Any:
+        given = super().get_prep_lookup()
+        if not self.rhs_is_direct_value():
+            return given
+        return [name for state in given for name in self.lhs.output_field.names_of(state)]
+
+
+_LOOKUPS: dict[Any, Any] = {Exact: ExactState, In: InStates}
 
 
 class EpochField(models.BigIntegerField):  # type: ignore[type-arg]
@@ -83,7 +109,8 @@ class EpochField(models.BigIntegerField):  # type: ignore[type-arg]
 class StateField(models.CharField):  # type: ignore[type-arg]
     """The status column of a pipeline. Adds one column beside it: ``<name>_epoch``.
 
-    In migrations it is a plain `CharField` without choices, so the history needs no machine.
+    In migrations it is a plain `CharField` without choices, so the history needs no machine. A column that
+    holds a former name of a state reads as today's, and is found by either; what is written is today's.
 
     Args:
         machine: The pipeline.
@@ -115,6 +142,35 @@ class StateField(models.CharField):  # type: ignore[type-arg]
     def clone(self) -> Any:
         _, _, args, kwargs = self.deconstruct()
         return models.CharField(*args, **kwargs)
+
+    # Former names: a column may still hold them
+
+    def today(self, value: Any) -> Any:
+        """Today's name of a state; what is no former name passes."""
+        return self.machine.former.get(value, value) if isinstance(value, str) else value
+
+    def names_of(self, value: Any) -> tuple[Any, ...]:
+        """What the column may hold where a row is in a state; what is no state stands for itself."""
+        state = self.machine.graph.named.get(value) if isinstance(value, str) else None
+        return state.names if state else (value,)
+
+    def to_python(self, value: Any) -> Any:
+        return self.today(super().to_python(value))
+
+    def get_prep_value(self, value: Any) -> Any:
+        # Not by to_python: a former name that is asked for is one that may be stored.
+        return models.CharField.to_python(self, models.Field.get_prep_value(self, value))
+
+    def get_db_converters(self, connection: Any) -> Any:
+        converters = super().get_db_converters(connection)
+        return [*converters, self._from_db] if self.machine.former else converters
+
+    def _from_db(self, value: Any, expression: Any, connection: Any) -> Any:
+        return self.today(value)
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        found = super().get_lookup(lookup_name)
+        return _LOOKUPS.get(found, found) if self.machine.former else found
 
     def contribute_to_class(self, cls: type[models.Model], name: str, private_only: bool = False) -> None:
         super().contribute_to_class(cls, name, private_only)
@@ -159,8 +215,10 @@ def _listen(sender: type[models.Model], **kwargs: Any) -> None:
 
 
 def _delete_entries(sender: type[models.Model], instance: models.Model, using: str, **kwargs: Any) -> None:
+    """Delete the entries of a row, unless there is one: somebody deleted it first, and used its key again."""
     for field in owned_fields(sender):
-        field.binding.subject(instance, using=using).entries.delete()
+        subject = field.binding.subject(instance, using=using)
+        subject.entries.exclude(models.Exists(subject.rows)).delete()
 
 
 class_prepared.connect(_listen)

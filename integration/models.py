@@ -219,7 +219,7 @@ class StateMachineModel(models.Model):
             return field.binding.states[name]
         raise TransitionNotAllowed(
             f"A new {type(self).__name__} cannot begin in {field.name}={name!r}, which is not declared.",
-            hint=f"Declared are: {', '.join(field.binding.states)}.",
+            hint=f"Declared are: {', '.join(field.machine.graph.by_name)}.",
             row=f"{type(self).__name__} {self.pk}",
             trigger="",
             state=str(name),

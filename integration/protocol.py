@@ -6,16 +6,28 @@ where a caller that simulates time passes one; they are compared by order, never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, connections, models, transaction
-from django.db.models import DateTimeField, Expression, ExpressionWrapper, F, Max, QuerySet, Value
+from django.db import IntegrityError, connections, transaction
+from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
 
+from integration import portable, postgresql
 from integration.conf import conf
 from integration.entries import DatabaseNow, Entry, EntryQuerySet
+from integration.fence import (
+    Cause,
+    Disagreement,
+    Instant,
+    Subject,
+    Superseded,
+    Token,
+    held,
+    later,
+    opened,
+)
+from integration.portable import highest, insert, leave, leave_any
 from statemachine import Enqueue, StateValue
 
 __all__ = [
@@ -26,153 +38,38 @@ __all__ = [
     "Token",
     "adopt",
     "claim",
+    "due_soon",
     "extend",
     "holds",
+    "last_turn",
+    "later",
     "move",
     "next_step",
     "open_first",
     "park",
     "release",
+    "take",
     "turn",
 ]
 
-Instant = datetime | Expression | None
+
+def _in_one_statement(using: str) -> bool:
+    """Whether the database writes an entry and what belongs to it in one statement."""
+    return connections[using].vendor == "postgresql"
 
 
-class Superseded(Exception):
-    """A compare-and-set found something else than it expected; the caller's transaction is to be undone."""
-
-
-class Disagreement(Superseded):
-    """The row is where it was thought to be, but its open entry says otherwise: adoption is due."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A row, as the protocol addresses it.
-
-    Attributes:
-        owner: The model whose table has the status column.
-        pk: The row's primary key in that table.
-        field: The name of the status column.
-        using: The alias of the row's database.
-    """
-
-    owner: type[models.Model]
-    pk: Any
-    field: str
-    using: str
-
-    @property
-    def key(self) -> dict[str, str]:
-        """What its entries carry."""
-        return {"model": self.owner._meta.label_lower, "field": self.field, "object": self.object}
-
-    @property
-    def object(self) -> str:
-        """The primary key as this database prints it, so that it can be joined."""
-        pk = self.owner._meta.pk
-        return str(pk.get_db_prep_value(self.pk, connections[self.using], prepared=False))
-
-    @property
-    def rows(self) -> QuerySet[Any]:
-        # No manager of the model: it may hide rows, and its queryset refuses to update a status.
-        return QuerySet(self.owner, using=self.using).filter(pk=self.pk)
-
-    def at(self, state: str, epoch: int) -> QuerySet[Any]:
-        return self.rows.filter(**{self.field: state, f"{self.field}_epoch": epoch})
-
-    @property
-    def entries(self) -> EntryQuerySet:
-        return Entry.objects.using(self.using).filter(**self.key)
-
-    def __str__(self) -> str:
-        return f"{self.owner.__name__} {self.pk}"
-
-
-@dataclass(frozen=True)
-class Token:
-    """What a stage holds: an entry, and the attempt that claimed it."""
-
-    entry: int
-    attempt: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """How a state was entered: the log."""
-
-    trigger: str
-    source: str = ""
-    by: str = ""
-    reason: str = ""
-
-
-def later(now: Instant, delay: timedelta = timedelta()) -> Any:
-    """An instant after ``now``, or after the database's clock."""
-    if isinstance(now, datetime):
-        return now + delay
-    instant = now or DatabaseNow()
-    return ExpressionWrapper(instant + Value(delay), output_field=DateTimeField()) if delay else instant
-
-
-def _held(token: Token, using: str) -> QuerySet[Entry]:
-    """The entry, while the token holds: a claim that was given back has no worker, and no say any more."""
-    entries = Entry.objects.using(using).filter(pk=token.entry, open=True, attempt=token.attempt)
-    return entries.exclude(worker="")
+def _held(token: Token, using: str) -> EntryQuerySet:
+    return held(token, Entry.objects.using(using))
 
 
 def holds(token: Token, *, using: str) -> bool:
     return _held(token, using).exists()
 
 
-def _leave(entries: QuerySet[Entry]) -> int:
-    return entries.filter(open=True).update(open=None, left_at=DatabaseNow(), due_at=None)
-
-
-def _leave_any(entries: QuerySet[Entry]) -> int:
-    """Leave whichever entry is open. Call it with the row locked.
-
-    A step that another process opened while this statement waited for the one before it is not in the
-    statement's snapshot, so an empty hand looks once more.
-    """
-    return _leave(entries) or _leave(entries)
-
-
-def _highest(subject: Subject) -> int | None:
-    """The highest epoch that any entry of the row ever had."""
-    epoch: int | None = subject.entries.aggregate(epoch=Max("epoch"))["epoch"]
-    return epoch
-
-
-def _enter(
-    subject: Subject, state: StateValue, *, epoch: int, cause: Cause, step: int = 0, task: str = ""
-) -> Entry:
-    """Insert an open entry, armed by what its state declares: for its first task, or the given one."""
-    entry = Entry(
-        **subject.key,
-        epoch=epoch,
-        step=step,
-        trigger=cause.trigger,
-        source=cause.source,
-        state=state.name,
-        by=cause.by[:190],
-        reason=cause.reason,
-        entered_at=DatabaseNow(),
-        ready_at=DatabaseNow(),
-    )
-    if state.steps:
-        entry.task, entry.due_at = task or state.steps[0].task, later(None, conf().grace)
-    elif state.after:
-        entry.ready_at = entry.due_at = later(None, state.after[0])
-    entry.save(using=subject.using, force_insert=True)
-    return entry
-
-
 def move(
     subject: Subject,
     *,
-    source: str,
+    source: Sequence[str],
     epoch: int,
     dest: StateValue,
     cause: Cause,
@@ -183,7 +80,7 @@ def move(
     """Move a row into a state: row, open entry and next entry, inside the caller's transaction.
 
     Args:
-        source: The status that the row must have.
+        source: The status that the row must have: any of the names of its state, today's first.
         epoch: The epoch that it must have.
         values: Further columns of the owner's table, written in the same statement.
         token: What a stage holds; without it an entry that was only claimed does not stand in the way.
@@ -199,47 +96,14 @@ def move(
     """
     next_epoch = epoch + 1
     if anyhow:  # what raises it in the meantime moves the row as well
-        next_epoch = max(epoch, _highest(subject) or 0) + 1
-    new = {subject.field: dest.name, f"{subject.field}_epoch": next_epoch}
-    if subject.at(source, epoch).update(**new, **(values or {})) != 1:
-        raise Superseded
-    if not _leave_entry(subject, source, epoch, token, anyhow):
-        _log_unknown(subject, source, epoch)
-    return _enter(subject, dest, epoch=next_epoch, cause=cause)
-
-
-def _leave_entry(subject: Subject, source: str, epoch: int, token: Token | None, anyhow: bool) -> bool:
-    """Leave the open entry of a row that is being moved. False: it has none, and none stands in the way.
-
-    Raises:
-        Superseded: The token no longer holds.
-        Disagreement: The entries tell of another epoch than the row.
-    """
-    if token is not None:
-        if _leave(_held(token, subject.using).filter(**subject.key, epoch=epoch, state=source)) != 1:
-            raise Superseded
-        return True
-    if _leave_any(subject.entries if anyhow else subject.entries.filter(epoch=epoch, state=source)):
-        return True
-    if subject.entries.open().exists() or (not anyhow and (_highest(subject) or 0) > epoch):
-        raise Disagreement
-    return False
-
-
-def _log_unknown(subject: Subject, source: str, epoch: int) -> None:
-    """Write down where a row was that has no entries, as those that were there before the field."""
-    if not subject.entries.filter(epoch=epoch).exists():
-        now = DatabaseNow()
-        Entry(
-            **subject.key,
-            epoch=epoch,
-            trigger="adopted",
-            state=source,
-            entered_at=now,
-            ready_at=now,
-            left_at=now,
-            open=None,
-        ).save(using=subject.using, force_insert=True)
+        next_epoch = max(epoch, highest(subject) or 0) + 1
+    written = {subject.field: dest.name, f"{subject.field}_epoch": next_epoch, **(values or {})}
+    entry = opened(subject, dest, epoch=next_epoch, cause=cause)
+    fence: dict[str, Any] = {"source": source, "epoch": epoch, "token": token, "anyhow": anyhow}
+    if _in_one_statement(subject.using) and postgresql.move(subject, entry, written=written, **fence):
+        return entry
+    # Also when the one statement found nothing: a step that was opened beside it, or what is to be raised.
+    return portable.move(subject, entry, written=written, **fence)
 
 
 def open_first(subject: Subject, *, state: StateValue, epoch: int) -> Entry:
@@ -247,13 +111,24 @@ def open_first(subject: Subject, *, state: StateValue, epoch: int) -> Entry:
 
     An orphan of an earlier row with the same key is closed, and the new row's epoch raised above its.
     """
-    highest = _highest(subject)
-    if highest is not None:
-        _leave_any(subject.entries)
-        if highest >= epoch:
-            epoch = highest + 1
-            subject.rows.update(**{f"{subject.field}_epoch": epoch})
-    return _enter(subject, state, epoch=epoch, cause=Cause(trigger="created"))
+    seen = highest(subject)
+    if seen is not None:
+        leave_any(subject.entries)
+        if seen >= epoch:
+            epoch = _raise_epoch(subject, state, epoch, seen + 1)
+    return insert(opened(subject, state, epoch=epoch, cause=Cause(trigger="created")), subject.using)
+
+
+def _raise_epoch(subject: Subject, state: StateValue, epoch: int, new: int) -> int:
+    """Give the row an epoch that no entry ever had, and today's name, if it still is where it was seen.
+
+    Raises:
+        Superseded: It is not.
+    """
+    written = {subject.field: state.name, f"{subject.field}_epoch": new}
+    if subject.at(state.names, epoch).update(**written) != 1:
+        raise Superseded(f"{subject} is no longer {state.name!r} in epoch {epoch}: something else wrote it.")
+    return new
 
 
 def claim(
@@ -272,17 +147,18 @@ def claim(
         out may have written them after ``entry`` was read.
     """
     until = later(now, lease)
-    with transaction.atomic(using=using, durable=True):
-        entries = Entry.objects.using(using).filter(pk=entry.pk)
-        unchanged = entries.filter(open=True, attempt=entry.attempt, strikes=entry.strikes)
-        taken = unchanged.filter(ready_at__lte=later(now), due_at__isnull=False).update(
-            attempt=F("attempt") + 1,
-            strikes=F("strikes") + (1 if strike else 0),
-            ready_at=until,
-            due_at=until,
-            worker=worker[:190] or "?",
-        )
-        return entries.get() if taken else None
+    entries = Entry.objects.using(using).filter(pk=entry.pk, attempt=entry.attempt, strikes=entry.strikes)
+    ready = entries.open().filter(ready_at__lte=later(now), due_at__isnull=False)
+    written = {
+        "attempt": F("attempt") + 1,
+        "strikes": F("strikes") + (1 if strike else 0),
+        "ready_at": until,
+        "due_at": until,
+        "worker": worker[:190] or "?",
+    }
+    if _in_one_statement(using):
+        return postgresql.claim(ready, written)
+    return portable.claim(ready, entry.pk, written)
 
 
 def extend(token: Token, *, using: str, lease: timedelta, **written: Any) -> bool:
@@ -335,18 +211,38 @@ def next_step(
     Raises:
         Superseded: The token no longer holds.
     """
-    if _leave(_held(token, subject.using)) != 1:
-        raise Superseded
     cause = Cause(trigger="step", source=state.name)
-    return _enter(subject, state, epoch=epoch, cause=cause, step=step, task=enqueue.task)
+    entry = opened(subject, state, epoch=epoch, cause=cause, step=step, task=enqueue.task)
+    held = subject.expected(state.names, epoch, token=token)
+    if _in_one_statement(subject.using) and postgresql.next_step(held, entry):
+        return entry
+    return portable.next_step(held, entry)
+
+
+def take(entries: EntryQuerySet, *, limit: int, now: datetime | None = None) -> list[Entry]:
+    """Push the due instants of overdue entries, oldest first, and return those that are now to be rung.
+
+    Any number of processes may do so at once: each entry is returned to one of them. It is due again after
+    as long as it has waited, at least a grace and at most the longest backoff.
+    """
+    settings, overdue = conf(), entries.overdue(now)
+    bounds = {"shortest": settings.grace, "longest": settings.max_backoff}
+    write = postgresql.take if _in_one_statement(entries.db) else portable.take
+    return write(overdue, limit=limit, now=now, **bounds)
+
+
+def due_soon(taken: Iterable[Entry], *, using: str) -> None:
+    """Let entries that were taken, and then not rung, be due after a grace; not those claimed since."""
+    portable.due_soon(taken, later(None, conf().grace), using=using)
 
 
 def adopt(subject: Subject, states: Mapping[str, StateValue]) -> Entry | None:
     """Repair a row and an entry that disagree, in a transaction of its own. Safe to repeat.
 
     Returns:
-        The entry that was opened; None when they agree, when another process was first, when the row's
-        state is unknown to this code, or when the row is gone: then its entries are closed.
+        The entry that was opened, or whose timer was armed; None when they agree, when another process was
+        first, when the row's state is unknown to this code, or when the row is gone: then its entries are
+        closed.
     """
     try:
         with transaction.atomic(using=subject.using):
@@ -360,49 +256,80 @@ def _adopt(subject: Subject, states: Mapping[str, StateValue]) -> Entry | None:
     orphans = list(subject.entries.open().values_list("pk", flat=True))
     found = subject.rows.values_list(subject.field, f"{subject.field}_epoch").first()
     if found is None:
-        _leave(subject.entries.filter(pk__in=orphans))
+        leave(subject.entries.filter(pk__in=orphans))
         return None
     status, epoch = found
-    if status not in states or agrees(subject, states[status], epoch):
+    if status not in states:
         return None
+    if agrees(subject, states[status], epoch):
+        return _arm(subject, states[status], epoch)
     return _reopen(subject, states[status], epoch)
+
+
+def _arm(subject: Subject, state: StateValue, epoch: int) -> Entry | None:
+    """Arm the timer of a state that had none when the row entered it: it counts from then on."""
+    if state.after is None:
+        return None
+    then = ExpressionWrapper(F("entered_at") + Value(state.after[0]), output_field=DateTimeField())
+    entries = subject.expected(state.names, epoch)
+    # What is parked has an error, and waits for a person.
+    armed = entries.filter(task="", due_at=None, error="").update(ready_at=then, due_at=then)
+    return entries.first() if armed else None
 
 
 def agrees(subject: Subject, state: StateValue, epoch: int) -> bool:
     """Whether the open entry is the one that a row in this state and epoch should have."""
-    entries = subject.entries.open().filter(state=state.name, epoch=epoch)
+    entries = subject.expected(state.names, epoch)
     return bool((entries.exclude(task="") if state.works else entries).exists())
 
 
 def _reopen(subject: Subject, state: StateValue, epoch: int) -> Entry:
     """Close the stray entry and open the right one, under an epoch that no entry ever had."""
     stray = subject.entries.open().first()
-    new = max(epoch, _highest(subject) or 0) + 1
-    if subject.at(state.name, epoch).update(**{f"{subject.field}_epoch": new}) != 1:
-        raise Superseded
+    new = _raise_epoch(subject, state, epoch, max(epoch, highest(subject) or 0) + 1)
     if agrees(subject, state, epoch):  # somebody repaired it while we waited for the row
         raise Superseded
-    _leave_any(subject.entries)
+    leave_any(subject.entries)
     cause = Cause(trigger="adopted", source=stray.state if stray else "")
-    return _enter(subject, state, epoch=new, cause=cause)
+    return insert(opened(subject, state, epoch=new, cause=cause), subject.using)
+
+
+def _turns(name: str, using: str) -> EntryQuerySet:
+    """The entry that keeps a turn: no row has it, and it is never open."""
+    return Entry.objects.using(using).filter(model="statemachine.turn", field=name, epoch=0)
 
 
 def turn(name: str, *, every: timedelta, using: str) -> bool:
     """Whether it is this process's turn to do what only one in each period need do.
 
-    The turn is kept in an entry that no row has, and that is never open. Losing it costs a turn, no more.
+    The turn is taken by the instant that it gives way to the next. Losing it costs a turn, no more: one that
+    gives way later than two periods from now is of a clock that was set back since, or of a longer period.
+    Two, not one: MariaDB's clock stands still in a statement that waits, while another's turn is written.
     """
-    key = {"model": "statemachine.turn", "field": name, "epoch": 0}
     now, then = DatabaseNow(), later(None, every)
-    turns = Entry.objects.using(using).filter(**key)
-    if turns.filter(ready_at__lte=now).update(ready_at=then):
+    turns = _turns(name, using)
+    over = Q(ready_at__lte=now) | Q(ready_at__gt=later(None, 2 * every))
+    if turns.filter(over).update(entered_at=now, ready_at=then):
         return True
     if turns.exists():
         return False
+    first = Entry(
+        model="statemachine.turn",
+        field=name,
+        epoch=0,
+        entered_at=now,
+        ready_at=then,
+        left_at=now,
+        open=None,
+    )
     try:
         with transaction.atomic(using=using):
-            entry = Entry(**key, entered_at=now, ready_at=then, left_at=now, open=None)
-            entry.save(using=using, force_insert=True)
+            insert(first, using)
     except IntegrityError:
         return False
     return True
+
+
+def last_turn(name: str, *, using: str) -> datetime | None:
+    """When a turn was taken last, in any process; None when it never was."""
+    return _turns(name, using).values_list("entered_at", flat=True).first()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import logging
 import os
-import random
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from django.db import InterfaceError, OperationalError, connections
 from django.utils.module_loading import autodiscover_modules
 
 from integration import protocol
-from integration.binding import RowBinding, holding, message_of, registered
+from integration.binding import RowBinding, holding, registered
 from integration.body import (
     Body,
     PermanentFailure,
@@ -28,14 +27,15 @@ from integration.body import (
     not_moved,
     put_back,
 )
+from integration.claimed import Claimed, max_attempts_of, step_of, subject_of
 from integration.conf import conf
-from integration.dispatch import ring
 from integration.entries import Entry
 from integration.heart import Heart
 from integration.protocol import Subject, Token
-from statemachine import Enqueue, LeaseLost, StateMachineError, StateValue
+from integration.verdict import Verdict, backoff, describe, is_failure, verdict
+from statemachine import LeaseLost
 
-__all__ = ["Body", "Outcome", "PermanentFailure", "Stage", "Verdict", "bodies", "run", "verdict"]
+__all__ = ["Body", "Outcome", "PermanentFailure", "Stage", "bodies", "run"]
 
 logger = logging.getLogger("statemachine")
 
@@ -51,73 +51,6 @@ class Outcome(enum.Enum):
     BACKING_OFF = "backing off"
     GIVEN_UP = "given up"
     PARKED = "parked"
-
-
-class Verdict(enum.Enum):
-    """What becomes of an attempt that raised."""
-
-    RETRY = "retry"
-    RELEASE = "release"
-    GIVE_UP = "give up"
-
-
-def verdict(error: BaseException, *, strikes: int, max_attempts: int) -> Verdict:
-    """Decide what becomes of a failed attempt. Touches nothing."""
-    if not is_failure(error):
-        return Verdict.RELEASE  # the worker is told to stop; the work is not to blame
-    if isinstance(error, PermanentFailure) or strikes >= max_attempts:
-        return Verdict.GIVE_UP
-    return Verdict.RETRY
-
-
-def is_failure(error: BaseException) -> bool:
-    """Whether the body is to blame: an `Exception`, or ``sys.exit()``, which must not end the worker.
-
-    A worker that is told to stop raises `KeyboardInterrupt`, or a `SystemExit` of its own class; a process
-    of billiard's, on a signal, a plain one with the code -(256 - signal).
-    """
-    if type(error) is SystemExit:
-        return not (isinstance(error.code, int) and -256 < error.code <= -192)
-    return isinstance(error, Exception)
-
-
-def backoff(strikes: int, first: timedelta) -> timedelta:
-    """The wait after a number of failed attempts: doubled by each one, give or take a quarter."""
-    longest = conf().max_backoff
-    doubled = min(first * 2 ** min(strikes - 1, 30), longest)
-    return timedelta(seconds=doubled.total_seconds() * random.uniform(0.75, 1.25))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claimed:
-    """A claim that holds, and everything that belongs to it."""
-
-    entry: Entry
-    binding: RowBinding
-    subject: Subject
-    row: Any
-
-    @property
-    def token(self) -> Token:
-        return Token(self.entry.pk, self.entry.attempt)
-
-    @property
-    def state(self) -> StateValue:
-        return self.binding.states[self.entry.state]
-
-    @property
-    def enqueue(self) -> Enqueue:
-        enqueue = step_of(self.entry, self.binding)
-        assert enqueue is not None
-        return enqueue
-
-    @property
-    def using(self) -> str:
-        return self.subject.using
-
-    def is_lost(self, error: LeaseLost) -> bool:
-        """Whether it is this claim that was superseded, and not that of another row."""
-        return Token(error.entry, error.attempt) == self.token
 
 
 def run(
@@ -147,7 +80,7 @@ def run(
     """
     entry = Entry.objects.using(using).open().filter(pk=entry_id).first()
     binding = registered(entry) if entry is not None else None
-    if entry is None or binding is None or entry.task != task or entry.due_at is None:
+    if entry is None or binding is None or entry.due_at is None or not _is_for(task, entry, binding):
         logger.debug(
             "Entry %s is not for %s: left, unknown here, or not waiting.", entry_id, task or "a timer"
         )
@@ -155,16 +88,18 @@ def run(
     enqueue = step_of(entry, binding)
     if task and enqueue is None:
         return _adopt(subject_of(entry, binding, using), binding)
-    if task and not _is_declared(task):
-        logger.error("Entry %s is for %r, which this process did not import.", entry_id, task)
+    if enqueue is not None and not _is_declared(enqueue.task):
+        logger.error("Entry %s is for %r, which this process did not import.", entry_id, enqueue.task)
         return Outcome.DROPPED
-    spent = enqueue is not None and entry.strikes >= _max_attempts(enqueue)
-    strike, lease = enqueue is not None and not spent, (enqueue.lease if enqueue else None) or conf().lease
+    spent, lease = (
+        entry.strikes >= max_attempts_of(enqueue),
+        (enqueue.lease if enqueue else None) or conf().lease,
+    )
     held = protocol.claim(
         entry,
         using=using,
         lease=lease,
-        strike=strike,
+        strike=not spent,
         worker=f"{socket.gethostname()}:{os.getpid()}",
         # A second later: SQLite compares instants as text, and prints a whole second shorter than others.
         now=entry.ready_at + timedelta(seconds=1) if elapsed else None,
@@ -176,11 +111,17 @@ def run(
     if row is None or not _agrees(row, held, binding):
         outcome = _adopt(subject, binding)
         # What could not be repaired, as a state that is unknown here, is left for later: no body has run.
-        protocol.release(Token(held.pk, held.attempt), using=using, delay=lease, strike=not strike)
+        protocol.release(Token(held.pk, held.attempt), using=using, delay=lease, strike=spent)
         return outcome
-    claimed = Claimed(entry=held, binding=binding, subject=subject, row=row)
+    claimed = Claimed(entry=held, binding=binding, subject=subject, row=row, spent=spent)
     with _holding(claimed):
-        return _work(claimed, judge=judge, heartbeat=heartbeat, spent=spent)
+        return _work(claimed, judge=judge, heartbeat=heartbeat)
+
+
+def _is_for(task: str, entry: Entry, binding: RowBinding) -> bool:
+    """Whether a message to a task may mean the entry; both may call the task by a former name."""
+    step = step_of(entry, binding)
+    return task in (step.names if step is not None else (entry.task,))
 
 
 def _is_declared(task: str) -> bool:
@@ -190,39 +131,15 @@ def _is_declared(task: str) -> bool:
     return task in bodies
 
 
-def step_of(entry: Entry, binding: RowBinding) -> Enqueue | None:
-    """What is declared about the entry's task; None for a timer's, and a task that is unknown here."""
-    return next((step for step in binding.states[entry.state].steps if step.task == entry.task), None)
-
-
-def _max_attempts(enqueue: Enqueue) -> int:
-    return enqueue.max_attempts or conf().max_attempts
-
-
-def subject_of(entry: Entry, binding: RowBinding, using: str) -> Subject:
-    pk = binding.owner._meta.pk.to_python(entry.object)
-    return Subject(owner=binding.owner, pk=pk, field=entry.field, using=using)
-
-
 def _agrees(row: Any, entry: Entry, binding: RowBinding) -> bool:
     """Whether the row is where its entry says, and the entry of a working state has a task."""
     where = binding.read(row), getattr(row, binding.epoch)
-    return where == (entry.state, entry.epoch) and bool(entry.task) >= binding.states[entry.state].works
-
-
-def adopt(subject: Subject, binding: RowBinding) -> bool:
-    """Repair a row and an entry that disagree, and ring the right entry. Whether there was one to open."""
-    entry = protocol.adopt(subject, binding.states)
-    if entry is None:
-        return False
-    logger.warning("Adopted %s: its row and its open entry disagreed.", entry)
-    if entry.task:
-        ring(message_of(entry, subject.using))
-    return True
+    state = binding.states[entry.state]
+    return where == (state.name, entry.epoch) and bool(entry.task) >= state.works
 
 
 def _adopt(subject: Subject, binding: RowBinding) -> Outcome:
-    return Outcome.ADOPTED if adopt(subject, binding) else Outcome.DROPPED
+    return Outcome.ADOPTED if binding.adopt(subject) else Outcome.DROPPED
 
 
 @contextmanager
@@ -236,19 +153,31 @@ def _holding(claimed: Claimed) -> Iterator[None]:
         claimed.row.__dict__.pop("_statemachine_tokens", None)
 
 
-def _work(claimed: Claimed, *, judge: Callable[..., Verdict], heartbeat: bool, spent: bool) -> Outcome:
+def _work(claimed: Claimed, *, judge: Callable[..., Verdict], heartbeat: bool) -> Outcome:
     if not claimed.entry.task:
-        return _ring_timer(claimed)
-    if spent:
+        return _ring_timer(claimed, judge)
+    if claimed.spent:
         return _give_up(claimed, claimed.entry.error or "no attempt ever reported back")
     return _attempt(claimed, judge=judge, heartbeat=heartbeat)
 
 
-def _ring_timer(claimed: Claimed) -> Outcome:
-    if claimed.state.after is not None:
-        return _fire_or_park(claimed, claimed.state.after[1])
-    protocol.park(claimed.token, using=claimed.using, error="")  # the timer was taken out of the declaration
-    return Outcome.DROPPED
+def _ring_timer(claimed: Claimed, judge: Callable[..., Verdict]) -> Outcome:
+    """Fire the trigger of a timer. It has no `failed`: out of strikes it is fired all the same."""
+    if claimed.state.after is None:
+        protocol.park(claimed.token, using=claimed.using, error="")  # it was taken out of the declaration
+        return Outcome.DROPPED
+    trigger = claimed.state.after[1]
+    try:
+        fired = _fire_or_refused(claimed, trigger)
+    except BaseException as error:
+        if not is_failure(error):
+            _give_back(claimed, error, judge)
+        raise
+    if isinstance(fired, Refused) and fired.error is not None:
+        decided = judge(fired.error, strikes=claimed.entry.strikes, max_attempts=claimed.max_attempts)
+        if decided is not Verdict.GIVE_UP:
+            return _back_off(claimed, fired.error, decided, text=str(fired))
+    return _parked(claimed, fired)
 
 
 def _attempt(claimed: Claimed, *, judge: Callable[..., Verdict], heartbeat: bool) -> Outcome:
@@ -262,7 +191,7 @@ def _attempt(claimed: Claimed, *, judge: Callable[..., Verdict], heartbeat: bool
     )
     with _beating(stage, claimed, heartbeat):
         try:
-            bodies[claimed.entry.task](stage)
+            bodies[claimed.enqueue.task](stage)
             return _conclude(stage, claimed)
         except Released:
             return Outcome.WAITING
@@ -307,7 +236,7 @@ def _failed(stage: Stage, claimed: Claimed, error: BaseException, judge: Callabl
 def _superseded(claimed: Claimed) -> Outcome:
     """Keep nothing. What a raw update of the row superseded is repaired at once."""
     logger.info("%s: attempt %s was superseded; nothing of it is kept.", claimed.entry, claimed.token.attempt)
-    adopt(claimed.subject, claimed.binding)
+    claimed.binding.adopt(claimed.subject)
     return Outcome.SUPERSEDED
 
 
@@ -321,23 +250,34 @@ def _give_back(claimed: Claimed, error: BaseException, judge: Callable[..., Verd
 
 def _judge(claimed: Claimed, error: BaseException, judge: Callable[..., Verdict]) -> Outcome:
     _reconnect(claimed.using)
-    enqueue, strikes, text = claimed.enqueue, claimed.entry.strikes, describe(error)
-    decided = judge(error, strikes=strikes, max_attempts=_max_attempts(enqueue))
+    text = describe(error)
+    decided = judge(error, strikes=claimed.entry.strikes, max_attempts=claimed.max_attempts)
     logger.log(
         logging.INFO if decided is Verdict.RELEASE else logging.WARNING,
         "%s: attempt %s of %r: %s",
         claimed.subject,
         claimed.token.attempt,
-        enqueue.task,
+        claimed.entry.task or "a timer",
         text,
         exc_info=error if decided is not Verdict.RELEASE else None,
     )
     if decided is Verdict.GIVE_UP:
         return _give_up(claimed, text)
+    return _back_off(claimed, error, decided, text=text)
+
+
+def _back_off(claimed: Claimed, error: BaseException, decided: Verdict, *, text: str) -> Outcome:
+    """Give the work back: after a backoff, or at once where the worker alone is to blame."""
+    strike = decided is Verdict.RETRY
     # A body that asks to be run again waits for the first backoff each time, or it would spin.
-    first, strike = enqueue.backoff or conf().backoff, decided is Verdict.RETRY
-    delay = backoff(strikes if strike else 1, first) if is_failure(error) else timedelta()
-    kept = protocol.release(claimed.token, using=claimed.using, delay=delay, strike=strike, error=text)
+    wait = backoff(claimed.entry.strikes if strike else 1, claimed.backoff)
+    kept = protocol.release(
+        claimed.token,
+        using=claimed.using,
+        delay=wait if is_failure(error) else timedelta(),
+        strike=strike or claimed.spent,
+        error=text,
+    )
     if not kept:
         return _superseded(claimed)
     return Outcome.BACKING_OFF if strike else Outcome.WAITING
@@ -349,27 +289,45 @@ def _reconnect(using: str) -> None:
         connections[using].close_if_unusable_or_obsolete()
 
 
-def describe(error: BaseException) -> str:
-    """An error in one line, as it is kept with the entry and shown to people: what any database keeps."""
-    storable = str(error).replace("\0", "").encode(errors="backslashreplace").decode()
-    text = " ".join(storable.split())
-    if isinstance(error, PermanentFailure | StateMachineError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+@dataclass(frozen=True)
+class Refused:
+    """Why a trigger that a stage or a timer fired did not move its row.
+
+    Attributes:
+        text: The trigger, and why.
+        error: What it raised, if it did.
+    """
+
+    text: str
+    error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def _give_up(claimed: Claimed, error: str) -> Outcome:
-    outcome = _fire_or_park(claimed, claimed.state.failed, error=error)
+    """Fire `failed`; what refuses it waits for a person."""
+    fired = _fire_or_refused(claimed, claimed.state.failed, error=error)
+    outcome = _parked(claimed, fired, cause=error)
     return Outcome.GIVEN_UP if outcome is Outcome.FINISHED else outcome
 
 
-def _fire_or_park(claimed: Claimed, trigger: str, **kwargs: Any) -> Outcome:
-    """Fire the trigger of a timer or of a given-up stage; what refuses it waits for a person.
+def _parked(claimed: Claimed, fired: Outcome | Refused, *, cause: str = "") -> Outcome:
+    if isinstance(fired, Outcome):
+        return fired
+    error = f"{cause}; {fired}" if cause else str(fired)
+    parked = protocol.park(claimed.token, using=claimed.using, error=error)
+    return Outcome.PARKED if parked else Outcome.SUPERSEDED
+
+
+def _fire_or_refused(claimed: Claimed, trigger: str, **kwargs: Any) -> Outcome | Refused:
+    """Fire the trigger of a timer or of a given-up stage.
 
     Raises:
         InterfaceError, OperationalError: The database failed twice. That passes, so the entry is not parked:
             its lease runs out, and it is rung again.
     """
+    raised: BaseException | None = None
     try:
         if not _fire(claimed, trigger, **kwargs):
             refused = f"every guard of {trigger!r} refused"
@@ -379,16 +337,16 @@ def _fire_or_park(claimed: Claimed, trigger: str, **kwargs: Any) -> Outcome:
             refused = describe(not_moved(claimed.subject, trigger, claimed.state))
     except (InterfaceError, OperationalError):
         raise
-    except Exception as error:  # user callbacks raise what they like; the entry must not spin for it
+    except BaseException as error:  # user callbacks raise what they like; the entry must not spin for it
+        if not is_failure(error):
+            raise
         if isinstance(error, LeaseLost) and claimed.is_lost(error):
             return _superseded(claimed)
         logger.exception("%s: %r could not be fired.", claimed.subject, trigger)
-        refused = describe(error)
-    if adopt(claimed.subject, claimed.binding):
+        refused, raised = describe(error), error
+    if claimed.binding.adopt(claimed.subject):
         return Outcome.ADOPTED
-    cause = f"{kwargs['error']}; " if kwargs.get("error") else ""
-    parked = protocol.park(claimed.token, using=claimed.using, error=f"{cause}{trigger!r}: {refused}")
-    return Outcome.PARKED if parked else Outcome.SUPERSEDED
+    return Refused(f"{trigger!r}: {refused}", raised)
 
 
 def _fire(claimed: Claimed, trigger: str, **kwargs: Any) -> bool:

@@ -5,35 +5,95 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery import current_app, shared_task, signals
-from celery.exceptions import Ignore, Reject, Retry
+from celery import current_app, current_task, shared_task, signals
+from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
+from django.apps import apps
 from django.db import connections
 from kombu import Connection, Producer
 from kombu.exceptions import OperationalError
 
 from integration import protocol, recovery, stage
+from integration.binding import bindings
 from integration.conf import conf
 from integration.dispatch import BrokerDown, Message, circuit, set_publisher
 from integration.inline import Inline
-from integration.stage import Body, PermanentFailure, Stage, Verdict, bodies, verdict
+from integration.stage import Body, Outcome, PermanentFailure, Stage, bodies
+from integration.verdict import Verdict, is_failure, verdict
 
 __all__ = ["CeleryPublisher", "PermanentFailure", "Stage", "Sweeper", "stage_task", "sweep", "timer"]
 
 logger = logging.getLogger("statemachine")
+
+VERSION = 1
+"""Of what a message says and means: a header of it. One without is of the first."""
+
+_HEADER = "statemachine_version"
 
 
 def judge(error: BaseException, *, strikes: int, max_attempts: int) -> Verdict:
     """Decide what becomes of an attempt that raised, Celery's own exceptions included. Touches nothing."""
     if isinstance(error, Retry | Reject | Ignore):
         return Verdict.RELEASE
+    if _is_terminating() and not isinstance(error, PermanentFailure):
+        return Verdict.RELEASE
     return verdict(error, strikes=strikes, max_attempts=max_attempts)
+
+
+def _is_terminating() -> bool:
+    """Whether this worker is to end at once: what that raises in a body need not be `WorkerTerminate`.
+
+    A solo pool says that it cannot kill a job, in the middle of it.
+    """
+    from celery.worker import state  # it loads the worker, which a web process does not need
+
+    return getattr(state, "should_terminate", None) not in (None, False)
+
+
+_command_line = {"time_limit": None}
+
+
+@signals.celeryd_init.connect
+def keep_time_limit(options: Any = None, **kwargs: Any) -> None:
+    """Keep what the command line of this worker says: nothing else tells its children."""
+    _command_line["time_limit"] = (options or {}).get("time_limit")
+
+
+def _timed(body: Body) -> Body:
+    """Tell a hard time limit from a worker that is told to stop: a process is sent the same signal for both.
+
+    The one is the body's doing and counts; the other is not.
+    """
+
+    @wraps(body)
+    def timed(stage: Stage) -> object:
+        begun = time.monotonic()
+        try:
+            return body(stage)
+        except SystemExit as error:
+            limit = _time_limit()
+            # The parent's clock began when the task was accepted, a little earlier.
+            if limit and not is_failure(error) and time.monotonic() - begun >= limit * 0.9:
+                raise TimeLimitExceeded(limit) from error
+            raise
+
+    return timed
+
+
+def _time_limit() -> float | None:
+    """The hard time limit of the task that runs here, if any."""
+    task = current_app.current_task
+    if task is None:
+        return None
+    given: float | None = (task.request.timelimit or (None, None))[0]
+    return given or task.time_limit or _command_line["time_limit"]
 
 
 def stage_task(name: str, **options: Any) -> Callable[[Body], Any]:
@@ -48,26 +108,73 @@ def stage_task(name: str, **options: Any) -> Callable[[Body], Any]:
     """
 
     def declare(body: Body) -> Any:
-        bodies[name] = body
-
-        def answer(entry: int | None = None, using: str = "default") -> str:
-            if not isinstance(entry, int) or isinstance(entry, bool):
-                raise TypeError(
-                    f"{name} is a stage task: it takes the id of an entry, not {entry!r}. "
-                    "Fire the trigger that enters its state instead of calling it."
-                )
-            beats = not current_app.conf.task_always_eager
-            return stage.run(entry, using=using, task=name, judge=judge, heartbeat=beats).value
-
-        answer.__name__, answer.__doc__, answer.__module__ = body.__name__, body.__doc__, body.__module__
-        return shared_task(**{"name": name, "ignore_result": True, **options})(answer)
+        bodies[name], _declared[name] = _timed(body), partial(_task, body, options)
+        if apps.models_ready:  # else `answer_former_names` is called when they are
+            answer_former_names()
+        return _task(body, options, name)
 
     return declare
+
+
+_declared: dict[str, Callable[[str], Any]] = {}
+"""How to make another Celery task like a stage's, under another name; by the stage task's own."""
+
+_former: set[str] = set()
+"""The former names that are answered in this process."""
+
+
+def _task(body: Body, options: dict[str, Any], name: str) -> Any:
+    """The Celery task that answers to a name. The entry says which body is run."""
+
+    def answer(entry: int | None = None, using: str = "default") -> str:
+        if _is_of_newer_code(entry):
+            return Outcome.DROPPED.value
+        if not isinstance(entry, int) or isinstance(entry, bool):
+            raise TypeError(
+                f"{name} is a stage task: it takes the id of an entry, not {entry!r}. "
+                "Fire the trigger that enters its state instead of calling it."
+            )
+        beats = not current_app.conf.task_always_eager
+        return stage.run(entry, using=using, task=name, judge=judge, heartbeat=beats).value
+
+    answer.__name__, answer.__doc__, answer.__module__ = body.__name__, body.__doc__, body.__module__
+    return shared_task(**{"name": name, "ignore_result": True, **options})(answer)
+
+
+def answer_former_names() -> None:
+    """Register the former names of the stage tasks of this process: old messages are sent to them.
+
+    Safe to repeat. A name that another step has today is that one's task, and finds the body by the entry.
+    """
+    steps = [step for binding in bindings.values() for state in binding.machine.graph for step in state.steps]
+    today = {step.task for step in steps}
+    for step in steps:
+        for name in {*step.formerly} - today - _former if step.task in _declared else ():
+            _former.add(name)
+            _declared[step.task](name)
+
+
+def _is_of_newer_code(entry: Any) -> bool:
+    """Whether a message says more than this code understands. Then its entry waits for code that does."""
+    request = getattr(current_task, "request", None)  # none where it is called like a function
+    version = (getattr(request, "headers", None) or {}).get(_HEADER, VERSION)
+    if isinstance(version, int) and version <= VERSION:
+        return False
+    logger.warning(
+        "Entry %r was rung by newer code, with message version %r; this code reads version %s. "
+        "It is left alone, and the sweep rings it again for a worker that runs the newer code.",
+        entry,
+        version,
+        VERSION,
+    )
+    return True
 
 
 @shared_task(name="statemachine.timer", ignore_result=True)
 def timer(entry: int, using: str = "default") -> str:
     """Fire the trigger of a waiting state whose time has come."""
+    if _is_of_newer_code(entry):
+        return Outcome.DROPPED.value
     return stage.run(entry, using=using, judge=judge).value
 
 
@@ -147,11 +254,12 @@ def _sent(message: Message, app: Any, producer: Producer, used: bool) -> bool:
 
 def _send(producer: Producer, app: Any, message: Message) -> None:
     given = {"queue": message.queue, "priority": message.priority}
-    options = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     kwargs = {} if message.using == "default" else {"using": message.using}
     task = app.tasks.get(message.task)
     send = partial(app.send_task, message.task, ignore_result=True) if task is None else task.apply_async
-    send(args=(message.entry,), kwargs=kwargs, producer=producer, retry=False, **options)
+    headers = {_HEADER: VERSION}
+    send(args=(message.entry,), kwargs=kwargs, producer=producer, retry=False, headers=headers, **options)
 
 
 def _hang_up(producer: Producer) -> None:
@@ -225,15 +333,25 @@ class Sweeper:
                 connections.close_all()
 
     def _pass(self, using: str) -> None:
-        if protocol.turn("sweep", every=conf().sweep_every, using=using):
-            while self._is_full(recovery.sweep(using=using, limit=_BATCH)):
-                pass
+        self._sweep(using)
         if protocol.turn("scan", every=conf().adopt_every, using=using):
-            recovery.scan_all(using=using, batch=_BATCH, stopped=self._stopped.is_set)
+            recovery.scan_all(using=using, batch=_BATCH, stopped=partial(self._interrupted, using))
+
+    def _sweep(self, using: str) -> None:
+        """Sweep, if it is this worker's turn; a long one takes further turns, or it would look like none."""
+        turn = partial(protocol.turn, "sweep", every=conf().sweep_every, using=using)
+        if turn():
+            while self._is_full(recovery.sweep(using=using, limit=_BATCH)):
+                turn()
+
+    def _interrupted(self, using: str) -> bool:
+        """Sweep between two batches of a long scan; whether to leave the rest of it."""
+        self._sweep(using)
+        return self._stopped.is_set()
 
     def _is_full(self, done: recovery.Sweep) -> bool:
         """Whether there may be more to ring, and somebody to ring it."""
-        return done.rung + done.unsent == _BATCH and not circuit.is_open and not self._stopped.is_set()
+        return done.rung + done.unsent >= _BATCH and not circuit.is_open and not self._stopped.is_set()
 
 
 _BATCH = 500

@@ -47,8 +47,12 @@ class Binding:
     # Where the state is kept
 
     def read(self, row: Any) -> Any:
-        """The state that the row is in, as it is registered: possibly one that nobody knows."""
-        return state_key(getattr(row, self.attribute))
+        """The state that the row is in, as it is registered today: possibly one that nobody knows."""
+        return self.today(state_key(getattr(row, self.attribute)))
+
+    def today(self, name: Any) -> Any:
+        """Today's name of a state that may be stored by a former one."""
+        return self.machine.former.get(name, name)
 
     def write(self, event: EventData, dest: State) -> None:
         """Put the row into its new state, at the point where the engine changes it."""

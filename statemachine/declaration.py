@@ -13,7 +13,7 @@ from transitions import core as upstream
 from transitions.core import listify
 
 from statemachine.binding import Binding
-from statemachine.engine import Event, State, Transition, check_callbacks, state_key, state_value
+from statemachine.engine import Event, State, Transition, check_callbacks, formerly_of, state_key, state_value
 from statemachine.errors import DeclarationError
 from statemachine.graph import Edge, Graph
 
@@ -59,6 +59,8 @@ class Declaration(Machine):
         self.label = name
         self._bindings: dict[type, Binding] = {}
         self._graph: Graph | None = None
+        self.former: Mapping[str, str] = {}
+        """Today's name of the state that each former name stands for."""
         self._declares = False
         options: Any = {"name": name or None, **kwargs}
         super().__init__(model, None, None, None, send_event, auto_transitions, False, *args, **options)
@@ -78,16 +80,18 @@ class Declaration(Machine):
         """Declare further states, as transitions does; bound classes learn of them.
 
         Raises:
-            DeclarationError: Something is no state, is declared twice, or cannot work on a bound class.
-                Nothing was added.
+            DeclarationError: Something is no state, is declared twice, was formerly called what another
+                state is or was called, or cannot work on a bound class. Nothing was added.
         """
         declared = [dict(state) if isinstance(state, dict) else state for state in listify(states)]
-        self._check_states(declared)
+        former = self._check_states(declared)
         with self._declaring():
             super().add_states(declared, *args, **kwargs)
+        self.former = former
 
-    def _check_states(self, states: list[Any]) -> None:
-        names = set(self.states)
+    def _check_states(self, states: list[Any]) -> dict[str, str]:
+        """Refuse what cannot be added; returns the former names of all the states."""
+        names, former = set(self.states), dict(self.former)
         for state in states:
             name = state_key(state.get("name") if isinstance(state, dict) else state)
             if not isinstance(name, str) or name in ("", self.wildcard_all, self.wildcard_same):
@@ -105,6 +109,19 @@ class Declaration(Machine):
                     f"{self._title}: the state {name!r} is declared twice.", hint="Declare it once."
                 )
             names.add(name)
+            for old in _formerly(name, state):
+                if old in former:
+                    raise self._twice(old, former[old], name)
+                former[old] = name
+        for old in sorted(names & former.keys()):
+            raise self._twice(old, old, former[old])
+        return former
+
+    def _twice(self, name: str, *states: str) -> DeclarationError:
+        return DeclarationError(
+            f"{self._title}: {name!r} is, or was formerly, the name of {states[0]!r} and of {states[1]!r}.",
+            hint="A row that is stored under it would be in two states: give it to one of them.",
+        )
 
     def add_transition(  # type: ignore[override]
         self, trigger: str, source: Any, dest: Any, *args: Any, **kwargs: Any
@@ -216,6 +233,7 @@ class Declaration(Machine):
             binding.install(methods)
 
     def _put_back(self, states: Mapping[str, Any], edges: Mapping[str, Mapping[str, list[Any]]]) -> None:
+        self._graph = None  # asked for meanwhile, with what is taken back
         for name in self.states.keys() - states.keys():
             del self.states[name]
         for trigger in self.events.keys() - edges.keys():
@@ -317,6 +335,14 @@ class Declaration(Machine):
                 for edge in transitions:
                     guards = (condition.func for condition in edge.conditions)
                     yield f"{trigger!r} from {source!r}", [*edge.prepare, *guards, *edge.before, *edge.after]
+
+
+def _formerly(name: str, state: Any) -> tuple[str, ...]:
+    """The former names of a state in any of the forms that it may be declared in."""
+    if isinstance(state, State):
+        return state.formerly
+    given = state.get("formerly", ()) if isinstance(state, dict) else ()
+    return formerly_of(f"State {name!r}", name, given)
 
 
 def _is(given: Any, wildcard: str) -> bool:

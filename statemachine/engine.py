@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from transitions import core as upstream
 from transitions.core import EventData
 
-from statemachine.enqueue import Enqueue
+from statemachine.enqueue import Enqueue, former_names
 from statemachine.errors import DeclarationError, TransitionNotAllowed
 from statemachine.graph import Edge, StateValue
 
@@ -110,10 +110,11 @@ class State(upstream.State):
         done: The trigger of a stage that finished.
         failed: The trigger of a stage that was given up.
         stamps: The column that receives the instant of entry.
+        formerly: What it was called before, one or several names: rows that still say so are in this state.
 
     Raises:
-        DeclarationError: A step's task appears twice, a timer is malformed or beside a task, or a
-            callback cannot be called.
+        DeclarationError: A step's task appears twice, a timer is malformed or beside a task, a callback
+            cannot be called, or a former name is none.
     """
 
     tags: Iterable[str] = ()
@@ -134,6 +135,7 @@ class State(upstream.State):
         done: str = "advance",
         failed: str = "fail",
         stamps: str | None = None,
+        formerly: str | Enum | Iterable[str | Enum] = (),
         **features: Any,
     ) -> None:
         super().__init__(
@@ -151,6 +153,7 @@ class State(upstream.State):
             self.tags = (tags,) if isinstance(tags, str) else tuple(tags)
         self.phase, self.waits_for, self.stamps = phase, waits_for, stamps or ""
         self.after, self.done, self.failed = after, done, failed
+        self.formerly = formerly_of(f"State {self.name!r}", self.name, formerly)
         self._check()
 
     def _label(self, given: str) -> str:
@@ -162,7 +165,7 @@ class State(upstream.State):
     def _check(self) -> None:
         check_callbacks(f"on_enter of state {self.name!r}", self.on_enter, tasks=True)
         check_callbacks(f"on_exit of state {self.name!r}", self.on_exit)
-        tasks = [step.task for step in steps_of(self)]
+        tasks = [name for step in steps_of(self) for name in step.names]
         if len(tasks) != len(set(tasks)):
             raise DeclarationError(
                 f"State {self.name!r} enqueues a task twice: {', '.join(tasks)}.",
@@ -201,6 +204,12 @@ class State(upstream.State):
         super().add_callback(trigger, func)
 
 
+def formerly_of(what: str, name: str, given: Any) -> tuple[str, ...]:
+    """The former names of a state, which may be members of an enum."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | Enum)
+    return former_names(what, name, [state_key(state) for state in given] if several else state_key(given))
+
+
 def _is_timer(after: Any) -> bool:
     if not (isinstance(after, tuple) and len(after) == 2):
         return False
@@ -229,6 +238,7 @@ def state_value(state: upstream.State) -> StateValue:
         failed=state.failed,
         stamps=state.stamps,
         steps=state.steps,
+        formerly=state.formerly,
     )
 
 

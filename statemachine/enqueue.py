@@ -27,6 +27,7 @@ class Enqueue:
         max_runtime: How long one attempt may keep its lease alive.
         queue: The queue to send to; None for the task's own.
         priority: The message's priority; None for the broker's default.
+        formerly: What the task was called before: its entries and messages may still say so.
     """
 
     task: str
@@ -37,6 +38,7 @@ class Enqueue:
     max_runtime: timedelta
     queue: str | None
     priority: int | None
+    formerly: tuple[str, ...]
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Enqueue:
         max_runtime: timedelta = timedelta(hours=1),
         queue: str | None = None,
         priority: int | None = None,
+        formerly: str | Iterable[str] = (),
     ) -> None:
         if not isinstance(task, str) or not task:
             raise DeclarationError(
@@ -79,9 +82,15 @@ class Enqueue:
             "max_runtime": max_runtime,
             "queue": queue,
             "priority": priority,
+            "formerly": former_names(f"The task {task!r}", task, formerly),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the task may be called in an entry or a message; the first is today's."""
+        return (self.task, *self.formerly)
 
     def __call__(self, event: Any) -> None:
         """Run as an ``on_enter`` callback: hand the row and this value to the machine."""
@@ -90,6 +99,26 @@ class Enqueue:
     def __str__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.kwargs)
         return f"{self.task}({arguments})" if arguments else self.task
+
+
+def former_names(what: str, name: str, given: Any) -> tuple[str, ...]:
+    """The names that something had before, from one or several.
+
+    Raises:
+        DeclarationError: One is no name, is today's, or stands there twice.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    for former in names:
+        if not isinstance(former, str) or not former:
+            raise DeclarationError(
+                f"{what} has formerly={given!r}, which is no name.", hint='Write formerly="old".'
+            )
+        if former == name or names.count(former) > 1:
+            raise DeclarationError(
+                f"{what} has formerly={given!r}, which says a name twice.",
+                hint="Give it the names that it had before, each once.",
+            )
+    return names
 
 
 def _pairs(task: str, kwargs: Any) -> tuple[tuple[str, Any], ...]:

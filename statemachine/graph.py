@@ -35,6 +35,7 @@ class StateValue:
         failed: The trigger of a stage that was given up.
         stamps: The column that receives the instant of entry; may be empty.
         steps: The tasks of the stage, in order; empty where nothing runs.
+        formerly: What it was called before: rows and entries may still say so.
     """
 
     name: str
@@ -48,16 +49,26 @@ class StateValue:
     failed: str = "fail"
     stamps: str = ""
     steps: tuple[Enqueue, ...] = ()
+    formerly: tuple[str, ...] = ()
 
     @property
     def works(self) -> bool:
         """Whether entering this state starts a task."""
         return bool(self.steps)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What may be stored where a row is in this state; the first is today's."""
+        return (self.name, *self.formerly)
+
+    def step(self, task: str) -> Enqueue | None:
+        """The step of a task, which may be called by a former name; None when the stage has it no more."""
+        return next((step for step in self.steps if task in step.names), None)
+
     def step_after(self, task: str) -> Enqueue | None:
         """The step that follows a task. By name: a deploy may have moved the task to another place."""
         steps = iter(self.steps)
-        return next(steps, None) if any(step.task == task for step in steps) else None
+        return next(steps, None) if any(task in step.names for step in steps) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +164,7 @@ class Graph:
     """States and edges, and where a run begins and means to end.
 
     Raises:
-        DeclarationError: A state is named that is not among the states, or stands there twice.
+        DeclarationError: A state is named that is not among the states, or a name stands there twice.
 
     Attributes:
         name: What the machine is called.
@@ -173,7 +184,7 @@ class Graph:
         names = {state.name for state in self.states}
         ends = {end for edge in self.edges for end in (edge.source, edge.dest)}
         unknown = sorted({self.initial, *self.goals, *ends} - names)
-        if len(names) != len(self.states) or unknown:
+        if len(self.named) != sum(len(state.names) for state in self.states) or unknown:
             problem = f"has no state {', '.join(map(repr, unknown))}" if unknown else "has a state twice"
             raise DeclarationError(
                 f"The graph {self.name!r} {problem}.",
@@ -183,6 +194,11 @@ class Graph:
     @cached_property
     def by_name(self) -> Mapping[str, StateValue]:
         return {state.name: state for state in self.states}
+
+    @cached_property
+    def named(self) -> Mapping[str, StateValue]:
+        """The states by every name that they are stored by, former ones included."""
+        return {name: state for state in self.states for name in state.names}
 
     @cached_property
     def outgoing(self) -> Mapping[str, tuple[Edge, ...]]:

@@ -196,7 +196,7 @@ class StateMachine(Declaration):
         event = EventData(None, Event("to_state", self), self, row, (), given)
         with self.firing(event):
             source = binding.read(row)
-            if expect is not None and state_key(expect) != source:
+            if expect is not None and binding.today(state_key(expect)) != source:
                 raise StaleState.moved(binding.describe(row), "to_state", expected=str(state_key(expect)))
             event.state = self.states.get(source)  # type: ignore[assignment]
             event.transition = Transition(source, dest.name)

@@ -1,7 +1,8 @@
 """The documentation says what happens: every block of code in it is run, and every link leads somewhere.
 
 The project that the tutorial builds is built once, from the tutorial's own blocks; each page runs in a
-copy of it, in processes of its own. What a block is, its first line says:
+copy of it, in processes of its own. They are forked (``tests.processes``), but for those of the tutorial.
+What a block is, its first line says:
 
 * ``python`` beginning ``# papers/models.py`` is a file, ``# at the end of papers/models.py`` adds to one;
 * ``python`` with prompts is a session, and its output is compared; other ``python`` is executed; blocks of a
@@ -33,6 +34,7 @@ import pytest
 from django.core.management import BaseCommand
 
 import statemachine
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -44,6 +46,7 @@ NOT_RUN = {
     'pip install "onward[postgresql,redis]"': "as above",
     'pip install ".[demo]" && python -m integration.demo': "a part of the continuous integration of its own",
     'pip install "nox[uv]" && nox -s tests': "these are the tests",
+    "nox -s chaos -- --seconds 60 --broker redis --json storm.json": "a storm takes a minute",
 }
 """Commands that are not run, each with the reason."""
 
@@ -156,15 +159,17 @@ for line in sys.stdin:
 class Runner:
     """Runs the blocks of a page in a project, in the order in which they stand."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, python=None):
         self.folder, self.background, self._interpreter = folder, [], None
+        self.python = python or processes.python()
+        programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
         sources = str(Path(statemachine.__file__).parents[1])
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "DATABASE_URL"},
             "DJANGO_SETTINGS_MODULE": "mysite.settings",
             "PYTHONPATH": os.pathsep.join([str(folder), sources]),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PATH": os.pathsep.join(programs if python else [processes.folder_for_path(), *programs]),
             "NO_COLOR": "1",
             "DJANGO_COLORS": "nocolor",
         }
@@ -218,7 +223,7 @@ class Runner:
     def _asked(self, kind, text):
         if self._interpreter is None:
             self._interpreter = subprocess.Popen(
-                [sys.executable, "-c", _INTERPRETER],
+                [*self.python, "-c", _INTERPRETER],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.PIPE,
@@ -315,7 +320,7 @@ def test_every_block_of_a_page_does_what_the_page_says(page, project, tmp_path):
 
 @pytest.mark.slow
 def test_the_tutorial_leads_from_nothing_to_a_pipeline_that_survives_its_worker(tmp_path):
-    with Runner(tmp_path) as runner:
+    with Runner(tmp_path, python=[sys.executable]) as runner:
         for block in blocks(TUTORIAL):
             runner.run(block)
 

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from integration.entries import IndexWhere
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -60,10 +62,10 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "entries",
                 "ordering": ["id"],
                 "indexes": [
-                    models.Index(
-                        condition=models.Q(("due_at__isnull", False)),
-                        fields=["due_at"],
+                    IndexWhere(
+                        fields=["model", "field", "due_at"],
                         name="statemachine_due",
+                        where=models.Q(("due_at__isnull", False)),
                     )
                 ],
                 "constraints": [

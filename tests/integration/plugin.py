@@ -1,6 +1,16 @@
 """Fixtures of the integration's tests."""
 
+import uuid
+
 import pytest
+from celery import Celery
+
+
+def pytest_configure(config):
+    """Send what no test listens to nowhere: the usual broker may be there, and somebody's."""
+    app = Celery("tests", broker="memory://", set_as_current=False)
+    app.conf.task_default_queue = "unheard"
+    app.set_default()
 
 
 @pytest.fixture
@@ -46,3 +56,9 @@ def mailbox():
     before = set_publisher(box)
     yield box
     set_publisher(before)
+
+
+@pytest.fixture
+def queue():
+    """The name of a queue that nobody else uses."""
+    return f"onward-{uuid.uuid4().hex[:8]}"

@@ -6,6 +6,7 @@ import pytest
 from django.apps import apps
 from django.core.checks import run_checks
 from django.core.checks.registry import registry
+from django.core.management import call_command
 from django.db import connections, models
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test.utils import isolate_apps
@@ -13,6 +14,7 @@ from django.test.utils import isolate_apps
 from integration.checks import NUMBERS, check_databases, check_fields, check_graphs
 from integration.entries import Entry
 from integration.models import StateField, StateMachineModel
+from integration.protocol import later
 from statemachine import Enqueue, State, StateMachine
 from statemachine.verify import PROPERTIES
 from tests.oddities.models import pipeline
@@ -198,6 +200,31 @@ def test_entries_that_no_code_answers_are_a_warning():
     (warning,) = check_databases(["default"])
     assert warning.id == "statemachine.W003"
     assert "no code here answers papers.paper.status in 'gone'" in warning.msg
+
+
+@pytest.mark.django_db
+def test_entries_that_nobody_takes_are_a_warning():
+    Paper.objects.create(status="checking")
+    Entry.objects.update(ready_at=later(None, -timedelta(hours=2)))
+    (warning,) = check_databases(["default"])
+    assert warning.id == "statemachine.W004"
+    assert warning.msg == "1 entries on 'default' are unanswered, the longest for 2h."
+    assert "Start a worker" in warning.hint
+
+
+@pytest.mark.django_db(transaction=True)  # not every database can undo a change of its tables
+def test_a_column_that_is_missing_yet_is_a_warning_and_stops_no_migration():
+    with connections["default"].cursor() as cursor:
+        cursor.execute("ALTER TABLE statemachine_entry RENAME COLUMN ready_at TO taken_away")
+    try:
+        (warning,) = check_databases(["default"])
+        call_command("migrate", "statemachine", verbosity=0)
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ALTER TABLE statemachine_entry RENAME COLUMN taken_away TO ready_at")
+    assert warning.id == "statemachine.W005"
+    assert warning.msg.startswith("The entries on 'default' cannot be read: ")
+    assert warning.hint == "Run manage.py migrate --database default."
 
 
 def test_databases_are_looked_at_only_when_asked():

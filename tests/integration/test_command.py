@@ -1,19 +1,23 @@
 """``manage.py statemachine``."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
+from django.db.backends.dummy.base import DatabaseWrapper as DummyWrapper
 
+from integration import protocol
 from integration.entries import Entry
-from integration.management.commands.statemachine import age
+from integration.management.arguments import duration
 from statemachine.diagrams import draw
 from tests.integration.test_recovery import unreachable_database
 from tests.papers.machine import printing, review
@@ -105,10 +109,20 @@ def test_status_is_a_table_of_where_the_rows_stand(manage):
     Paper.objects.create(status="checking")
     Paper.objects.create()
     lines = [line.split() for line in manage("status").splitlines()]
-    assert lines[0] == ["model", "field", "state", "rows", "overdue", "parked", "oldest"]
-    assert {tuple(line[:6]) for line in lines[1:]} == {
-        ("papers.paper", "status", "checking", "2", "1", "0"),
-        ("papers.paper", "status", "draft", "1", "0", "0"),
+    assert lines[0] == [
+        "model",
+        "field",
+        "state",
+        "rows",
+        "overdue",
+        "unanswered",
+        "parked",
+        "oldest",
+        "longest",
+    ]
+    assert {tuple(line[:7]) for line in lines[1:-1]} == {
+        ("papers.paper", "status", "checking", "2", "1", "1", "0"),
+        ("papers.paper", "status", "draft", "1", "0", "0", "0"),
     }
 
 
@@ -131,20 +145,125 @@ def test_status_of_nothing_says_so(manage):
     assert manage("status") == "No row has an open entry.\n"
 
 
+def test_status_tells_of_unanswered_entries_and_of_the_last_sweep(manage):
+    overdue(Paper.objects.create(status="checking"))
+    assert manage("status").splitlines()[-1] == "No worker has swept here yet."
+    protocol.turn("sweep", every=timedelta(seconds=5), using="default")
+    lines = [line.split() for line in manage("status").splitlines()]
+    assert lines[1][3:7] == ["1", "1", "1", "0"]
+    assert re.fullmatch(r"\d{4}d", lines[1][8])
+    assert re.fullmatch(r"A worker swept \ds ago\.", " ".join(lines[2]))
+
+
+def test_status_with_check_fails_when_work_is_left_undone(manage):
+    Paper.objects.create(status="checking")
+    manage("status", "--check")
+    overdue(Paper.objects.get())
+    assert "checking" in manage("status")
+    with pytest.raises(CommandError, match=r"^'default' is not well\. 1 entries are unanswered"):
+        manage("status", "--check")
+
+
+def test_status_can_be_read_by_programs(manage):
+    paper = overdue(Paper.objects.create(status="checking"))
+    Paper.objects.create(status="scoring").entries.update(due_at=None, error="help")
+    told = json.loads(manage("status", "--format", "json"))
+    assert told.keys() == {"health", "standings", "parked", "strangers"}
+    assert (told["health"]["using"], told["health"]["unanswered"], told["health"]["every"]) == (
+        "default",
+        1,
+        5.0,
+    )
+    assert told["health"]["longest"] == "2020-01-01T00:00:00+00:00"
+    assert len(told["health"]["problems"]) == 3
+    assert [(shown["state"], shown["rows"]) for shown in told["standings"]] == [
+        ("checking", 1),
+        ("scoring", 1),
+    ]
+    assert [shown["error"] for shown in told["parked"]] == ["help"]
+    paper.entries.update(task="gone.task")
+    assert json.loads(manage("status", "--format", "json"))["strangers"][0]["task"] == "gone.task"
+
+
+# audit
+
+
+def test_audit_says_what_was_read(manage):
+    Paper.objects.create(status="checking")
+    assert manage("audit") == "default: 1 row and 1 entry read: 0 violations, 0 notices\n"
+
+
+def test_audit_fails_on_a_violation_and_says_what_to_do(manage, capsys):
+    paper = Paper.objects.create(status="checking")
+    Paper.objects.create(status="scoring")
+    Entry.objects.update(due_at=None)
+    with pytest.raises(
+        CommandError, match=r"^Rows and entries on 'default' break what the protocol promises"
+    ):
+        manage("audit", "papers.Paper.status")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"violation: papers.paper.status {paper.pk}, entry ")
+    assert lines[1].startswith("  Hint: Find out what wrote it")
+    assert lines[2].startswith("violation: ")
+    assert lines[3] == "default: 2 rows and 2 entries read: 2 violations, 0 notices"
+
+
+def test_audit_passes_with_notices_and_shows_the_first_of_them(manage):
+    Paper.objects.bulk_create([Paper(status="checking") for _ in range(25)])
+    lines = manage("audit").splitlines()
+    assert len([line for line in lines if line.startswith("notice: papers.paper.status ")]) == 20
+    assert len([line for line in lines if line.startswith("  Hint: ")]) == 1
+    assert lines[-2:] == [
+        "notice: row-and-entry-agree: 5 more",
+        "default: 25 rows and 0 entries read: 0 violations, 25 notices",
+    ]
+
+
+def test_audit_looks_at_the_fields_that_are_named(manage):
+    Paper.objects.create(status="checking")
+    Entry.objects.update(due_at=None)
+    assert manage("audit", "papers.Journal.status", "papers.Poster").endswith(
+        "0 rows and 0 entries read: 0 violations, 0 notices\n"
+    )
+
+
+def test_audit_can_be_read_by_programs(manage, capsys):
+    paper = Paper.objects.create(status="checking")
+    Entry.objects.update(due_at=None)
+    with pytest.raises(CommandError):
+        manage("audit", "--format", "json")
+    told = json.loads(capsys.readouterr().out)
+    (finding,) = told.pop("findings")
+    assert told == {"database": "default", "rows": 1, "entries": 1}
+    assert (finding["invariant"], finding["object"]) == ("pending-is-armed", str(paper.pk))
+
+
+# prune
+
+
+def test_prune_deletes_old_history(manage):
+    paper = Paper.objects.create()
+    paper.submit()
+    paper.entries.filter(open=None).update(left_at="2020-01-01T00:00:00Z")
+    assert manage("prune", "--older-than", "90d", "--dry-run") == "default: 1 entry would be deleted\n"
+    assert paper.entries.count() == 2
+    assert manage("prune", "--older-than", "90d", "--batch", 1) == "default: 1 entry deleted\n"
+    assert manage("prune", "--older-than", "90d") == "default: 0 entries deleted\n"
+
+
 @pytest.mark.parametrize(
-    ("ago", "told"),
+    ("text", "given"),
     [
-        (timedelta(0), "0s"),
-        (timedelta(seconds=59), "59s"),
-        (timedelta(seconds=60), "1m"),
-        (timedelta(hours=23, minutes=59), "23h"),
-        (timedelta(days=400), "400d"),
-        (timedelta(seconds=-5), "0s"),
+        ("90d", timedelta(days=90)),
+        ("12h", timedelta(hours=12)),
+        ("30m", timedelta(minutes=30)),
+        ("45", timedelta(seconds=45)),
+        ("1.5s", timedelta(seconds=1.5)),
+        (".5", timedelta(seconds=0.5)),
     ],
 )
-def test_an_age_is_told_in_its_largest_unit(ago, told):
-    now = datetime(2020, 1, 1, tzinfo=UTC)
-    assert age(now - ago, now) == told
+def test_a_duration_is_a_number_with_a_unit(text, given):
+    assert duration(text) == given
 
 
 # recover
@@ -198,8 +317,22 @@ def test_status_looks_at_no_other_database(manage):
 
 @pytest.mark.usefixtures("unreachable")
 @pytest.mark.django_db(transaction=True)
-def test_recover_leaves_out_a_database_that_cannot_be_reached(manage, mailbox):
-    assert manage("recover") == "default: 0 rung, 0 adopted\n"
+def test_recover_fails_for_a_database_that_cannot_be_reached_after_the_others(mailbox, capsys):
+    with pytest.raises(CommandError, match=r"^Not recovered: away\. See above"):
+        call_command("statemachine", "recover")
+    out, err = capsys.readouterr()
+    assert out == "default: 0 rung, 0 adopted\n"
+    assert err.startswith("away: OperationalError: ")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_recover_passes_over_a_database_that_is_none(manage, mailbox):
+    settings = {**connections["default"].settings_dict, "ENGINE": "django.db.backends.dummy"}
+    connections.settings["none"], connections["none"] = settings, DummyWrapper(settings, "none")
+    try:
+        assert manage("recover") == "default: 0 rung, 0 adopted\n"
+    finally:
+        del connections["none"], connections.settings["none"]
 
 
 @pytest.mark.usefixtures("unreachable")
@@ -267,10 +400,12 @@ def test_a_process_that_recovers_in_a_loop_exits_cleanly(tmp_path):
         assert process.wait(timeout=60) == 0
 
 
-@pytest.mark.parametrize("every", ["0", "-1", "soon", "inf", "nan"])
+@pytest.mark.parametrize("every", ["0", "-1", "soon", "inf", "nan", "1w", "40000d", "9" * 20 + "d"])
 def test_recover_wants_a_duration(manage, every):
-    with pytest.raises(CommandError, match="is no number of seconds above 0"):
-        manage("recover", "--every", every)
+    with pytest.raises(
+        CommandError, match="is no duration above 0, such as 90d, 12h, 30m, or 45 for seconds"
+    ):
+        manage("recover", f"--every={every}")
 
 
 # to-state
@@ -333,6 +468,12 @@ def test_to_state_refuses_a_row_that_is_not_where_it_is_expected(manage):
             r"'nowhere' is no database of this project\. Choose one of: default",
         ),
         (["recover", "--database", "nowhere"], r"'nowhere' is no database"),
+        (["audit", "--database", "nowhere"], r"'nowhere' is no database"),
+        (["audit", "papers.Journal"], r"papers\.Journal has: status, print_status\. Name one of them\."),
+        (["prune"], r"required: --older-than"),
+        (["prune", "--older-than", "1d", "--batch", "0"], r"'0' is no number above 0"),
+        (["prune", "--older-than", "1d", "--batch", "all"], r"'all' is no number above 0"),
+        (["prune", "--older-than", "1d", "--database", "nowhere"], r"'nowhere' is no database"),
         (["to-state", "papers.Paper", "1", "draft"], r"required: --reason"),
         (
             ["to-state", "papers.Paper", "1", "draft", "--reason", "x"],
@@ -365,9 +506,10 @@ def test_to_state_wants_a_reason_that_says_something(manage):
         manage("to-state", "papers.Paper", paper.pk, "rejected", "--reason", "")
 
 
+@pytest.mark.django_db(transaction=True)  # not every database can undo a change of its tables
 def test_a_database_without_the_entry_table_is_named(manage):
-    with connection.schema_editor() if connection.vendor != "sqlite" else connection.cursor() as editor:
-        editor.execute("ALTER TABLE statemachine_entry RENAME TO taken_away")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE statemachine_entry RENAME TO taken_away")
     try:
         with pytest.raises(
             CommandError, match=r"'default' has no entry table\. Run manage\.py migrate --database"

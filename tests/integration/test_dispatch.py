@@ -63,9 +63,9 @@ def test_only_the_first_step_is_rung_when_a_state_is_entered(mailbox):
 
 @committing
 def test_a_message_names_the_declared_queue_and_priority(mailbox, monkeypatch):
-    by_name = review.graph.by_name
-    slow = replace(by_name["checking"], steps=(Enqueue("papers.check", queue="slow", priority=3),))
-    monkeypatch.setitem(by_name, "checking", slow)
+    named = review.graph.named
+    slow = replace(named["checking"], steps=(Enqueue("papers.check", queue="slow", priority=3),))
+    monkeypatch.setitem(named, "checking", slow)
     Paper.objects.create().submit()
     assert [(message.queue, message.priority) for message in mailbox.messages] == [("slow", 3)]
 

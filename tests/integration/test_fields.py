@@ -338,6 +338,24 @@ def test_a_column_that_is_written_with_the_status_must_be_in_the_same_table():
 
 
 @isolate_apps("tests.oddities")
+@pytest.mark.parametrize("word", ["adopted", "created", "step"])
+def test_a_trigger_is_not_called_what_entries_say_where_none_was_fired(word):
+    with pytest.raises(
+        DeclarationError, match=f"The trigger '{word}' of new --{word}--> done is what entries"
+    ):
+
+        class Logged(StateMachineModel):
+            status = StateField(
+                StateMachine(
+                    name="logged", states=["new", "done"], transitions=[[word, "new", "done"]], initial="new"
+                )
+            )
+
+            class Meta:
+                app_label = "oddities"
+
+
+@isolate_apps("tests.oddities")
 def test_a_class_of_another_registry_is_left_out_of_the_sweep():
     class Elsewhere(StateMachineModel):
         status = StateField(pipeline("elsewhere"))
@@ -397,7 +415,8 @@ def test_writes_and_stamps_go_into_the_statement_of_the_status():
     light.shelf, light.note = Shelf.objects.create(), "unsaved"
     with CaptureQueriesContext(connection) as queries:
         light.go()
-    (update,) = [q["sql"] for q in queries if q["sql"].startswith('UPDATE "oddities_light"')]
+    table = connection.ops.quote_name("oddities_light")
+    (update,) = [q["sql"] for q in queries if f"UPDATE {table}" in q["sql"]]
     assert all(column in update for column in ("colour", "went_at", "changed_at", "shelf_id"))
     assert "note" not in update
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -11,6 +10,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
+
+from tests.processes import python
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,9 +154,14 @@ class Project:
     def run(self, *commands, then=""):
         """Run management commands, and then code, in one process; returns what it printed."""
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", RUN, dedent(then), *commands],
+            [*python(), "-W", "error", "-c", RUN, dedent(then), *commands],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{self.folder}", "DJANGO_SETTINGS_MODULE": "settings"},
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT}:{self.folder}",
+                "DJANGO_SETTINGS_MODULE": "settings",
+                "CELERY_BROKER_URL": "memory://",  # the usual one may be there, and somebody's
+            },
             capture_output=True,
             text=True,
             timeout=60,

@@ -13,6 +13,7 @@ from django.db import DatabaseError, IntegrityError, connection, models, transac
 from django.db.models.signals import post_save
 
 from integration import protocol, recovery
+from integration.audit import audit
 from integration.entries import Entry
 from integration.fields import AssignmentRefused
 from integration.protocol import Subject, Token
@@ -435,6 +436,27 @@ def test_closed_orphans_do_not_stand_in_the_way_of_a_row_that_bypassed_save():
     with pytest.raises(StaleState):
         Country.objects.get(pk="DE").start()
     assert Country.objects.get(pk="DE").start()
+
+
+def test_a_row_put_back_in_another_state_of_its_closed_entrys_epoch_is_adopted_before_it_is_fired():
+    country = Country.objects.create(code="DE")
+    raw_delete(country)
+    recovery.scan_all(everything=True)
+    Country.objects.bulk_create([Country(code="DE", status="broken")])
+    with pytest.raises(StaleState):
+        Country.objects.get(pk="DE").start()
+    assert opened(country) == [("broken", 1)]
+    Country._meta.get_field("status").machine.fire(Country.objects.get(pk="DE"), "start")
+    assert list(audit()) == []
+
+
+def test_a_row_put_back_where_its_closed_entry_was_is_fired_at_once():
+    country = Country.objects.create(code="DE")
+    raw_delete(country)
+    recovery.scan_all(everything=True)
+    Country.objects.bulk_create([Country(code="DE")])
+    assert Country.objects.get(pk="DE").start()
+    assert list(audit()) == []
 
 
 # Rows that bypassed save

@@ -7,6 +7,8 @@ from django.db import IntegrityError, transaction
 
 from integration import protocol
 from integration.entries import Entry
+from integration.fence import opened
+from integration.portable import insert
 from integration.protocol import Cause, Disagreement, Superseded, Token
 from statemachine import LeaseLost, StaleState, TransitionNotAllowed
 from tests.integration.rows import (
@@ -40,7 +42,7 @@ def token(entry):
 
 def move(row, dest, **options):
     status, epoch = where(row)
-    values = {"source": status, "epoch": epoch, "cause": Cause(trigger="test"), **options}
+    values = {"source": (status,), "epoch": epoch, "cause": Cause(trigger="test"), **options}
     with transaction.atomic():
         return protocol.move(subject_of(row), dest=review.graph.by_name[dest], **values)
 
@@ -162,9 +164,22 @@ def test_without_the_token_done_and_failed_are_refused_while_the_entry_has_a_tas
 def test_a_move_without_its_row_is_superseded_and_writes_nothing():
     paper = paper_in("checking")
     with pytest.raises(Superseded):
-        move(paper, "draft", source="scoring")
+        move(paper, "draft", source=("scoring",))
     with pytest.raises(Superseded):
         move(paper, "draft", epoch=7)
+    assert agree(paper)
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_row_is_moved_from_any_of_the_names_that_its_state_is_stored_by(claimed):
+    paper = paper_in("checking")
+    held = claim(paper) if claimed else None
+    raw(paper, status="once_checking")
+    paper.entries.filter(open=True).update(state="once_checking")
+    source = ("checking", "once_checking", "first_checking")
+    entry = move(paper, "scoring", source=source, token=held and token(held))
+    assert where(paper) == ("scoring", 2)
+    assert entry.pk == pending(paper).pk
     assert agree(paper)
 
 
@@ -197,10 +212,10 @@ def test_a_move_over_another_epochs_entry_is_a_disagreement():
 
 def test_the_database_refuses_a_second_open_entry():
     paper = Paper.objects.create()
+    state, cause = review.graph.by_name["draft"], Cause(trigger="test")
+    second = opened(subject_of(paper), state, epoch=5, cause=cause)
     with pytest.raises(IntegrityError), transaction.atomic():
-        protocol._enter(
-            subject_of(paper), review.graph.by_name["draft"], epoch=5, cause=Cause(trigger="test")
-        )
+        insert(second, "default")
 
 
 def test_the_parents_table_is_written_where_a_child_is_fired():
@@ -373,7 +388,7 @@ def test_a_row_that_was_put_back_to_work_by_raw_sql_is_adopted_with_a_task():
 def test_an_adoption_that_the_unique_key_refuses_leaves_everything_as_it_was(monkeypatch):
     paper = paper_in("rejected")
     raw(paper, status="checking")
-    monkeypatch.setattr(protocol, "_leave_any", lambda entries: 0)
+    monkeypatch.setattr(protocol, "leave_any", lambda entries: 0)
     assert protocol.adopt(subject_of(paper), review.graph.by_name) is None
     assert where(paper) == ("checking", 1)
     assert trail(paper)[-1] == "to_state rejected"
@@ -460,6 +475,36 @@ def test_a_turn_is_given_once_in_each_period():
     Entry.objects.filter(field="sweep").update(ready_at=datetime(2020, 1, 1, tzinfo=UTC))
     assert protocol.turn("sweep", every=MINUTE, using="default")
     assert not Entry.objects.open().exists()
+
+
+def test_a_clock_that_is_set_back_does_not_keep_the_turn_for_ever():
+    assert protocol.turn("sweep", every=MINUTE, using="default")
+    Entry.objects.filter(model="statemachine.turn").update(ready_at=protocol.later(None, 24 * 60 * MINUTE))
+    assert protocol.turn("sweep", every=MINUTE, using="default")
+    assert not protocol.turn("sweep", every=MINUTE, using="default")
+
+
+def test_a_turn_that_was_taken_while_this_one_waited_for_the_lock_is_not_taken_again():
+    assert protocol.turn("sweep", every=MINUTE, using="default")
+    Entry.objects.filter(field="sweep").update(ready_at=protocol.later(None, MINUTE + timedelta(seconds=9)))
+    assert not protocol.turn("sweep", every=MINUTE, using="default")
+
+
+def test_a_shorter_period_counts_from_now_on():
+    assert protocol.turn("sweep", every=60 * MINUTE, using="default")
+    assert protocol.turn("sweep", every=MINUTE, using="default")
+    assert not protocol.turn("sweep", every=MINUTE, using="default")
+
+
+def test_a_turn_remembers_when_it_was_taken_last():
+    assert protocol.last_turn("sweep", using="default") is None
+    protocol.turn("sweep", every=-MINUTE, using="default")
+    Entry.objects.filter(field="sweep").update(entered_at=datetime(2020, 1, 1, tzinfo=UTC))
+    assert protocol.turn("sweep", every=MINUTE, using="default")
+    taken = protocol.last_turn("sweep", using="default")
+    assert taken > datetime(2020, 1, 1, tzinfo=UTC)
+    assert not protocol.turn("sweep", every=MINUTE, using="default")
+    assert protocol.last_turn("sweep", using="default") == taken
 
 
 def test_a_token_that_is_lent_to_a_row_fires_done_and_a_superseded_one_is_lost():

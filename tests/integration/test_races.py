@@ -1,6 +1,6 @@
 """Many threads at one row, again and again: one wins, the others get the right error, nobody waits for ever.
 
-SQLite has one writer, so these run where rows are locked: `test_services` runs them on PostgreSQL.
+SQLite has one writer, so these run where rows are locked: `test_services` runs them.
 """
 
 import threading
@@ -23,7 +23,7 @@ from tests.papers.models import Paper, Remark
 pytestmark = [
     pytest.mark.services,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connection.vendor != "postgresql", reason="run by test_services, on PostgreSQL"),
+    pytest.mark.skipif(not connection.features.has_select_for_update, reason="run by test_services"),
     pytest.mark.usefixtures("mailbox"),
 ]
 
@@ -255,11 +255,39 @@ def test_an_adoption_that_meets_a_step_change_of_the_stray_entry_repairs_the_row
         assert agree(paper)
 
 
+def test_a_delete_that_comes_too_late_leaves_the_entries_of_the_row_that_took_the_key(race):
+    for _ in range(ROUNDS // 4):
+        paper = paper_in("checking")
+        old, deleted = Paper.objects.get(pk=paper.pk), threading.Event()
+
+        def replace(pk=paper.pk, deleted=deleted):
+            with transaction.atomic():
+                Paper.objects.filter(pk=pk)._raw_delete("default")
+                deleted.set()
+                Paper(pk=pk).save(force_insert=True)
+
+        def delete(old=old, deleted=deleted):
+            deleted.wait(20)
+            old.delete()
+
+        race(replace, delete)
+        if Paper.objects.filter(pk=paper.pk).exists():
+            assert agree(paper)
+        else:
+            assert not paper.entries.exists()
+
+
 def test_one_of_many_workers_has_its_turn(race):
     for number in range(ROUNDS // 4):
         name = f"turn {number}"
         turns = race(*(lambda name=name: protocol.turn(name, every=LEASE, using="default") for _ in range(6)))
         assert Counter(turns) == {True: 1, False: 5}
+
+
+IMPATIENT = {
+    "postgresql": {"options": "-c lock_timeout=50ms"},
+    "mysql": {"init_command": "SET innodb_lock_wait_timeout = 1"},
+}
 
 
 def test_a_row_that_stays_locked_parks_neither_what_is_given_up_nor_a_timer(race, bodies, monkeypatch):
@@ -281,7 +309,8 @@ def test_a_row_that_stays_locked_parks_neither_what_is_given_up_nor_a_timer(race
         locked.wait(20)
         try:
             with monkeypatch.context() as impatient:
-                impatient.setitem(connection.settings_dict, "OPTIONS", {"options": "-c lock_timeout=50ms"})
+                options = {**connection.settings_dict["OPTIONS"], **IMPATIENT[connection.vendor]}
+                impatient.setitem(connection.settings_dict, "OPTIONS", options)
                 connection.close()
                 return [failure(lambda paper=paper: answer(paper)) for paper in papers]
         finally:

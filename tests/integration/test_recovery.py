@@ -8,13 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import OperationalError, connection, connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.test.utils import CaptureQueriesContext
 
-from integration import recovery
+from integration import protocol, recovery
+from integration.dispatch import set_publisher
 from integration.entries import Entry
-from integration.protocol import later
-from integration.recovery import Sweep, due_again
+from integration.portable import due_again
+from integration.recovery import Sweep
 from integration.stage import Outcome, run
 from tests.integration.rows import agree, elapse, is_due_in, paper_in, pending, raw, trail, where
+from tests.oddities.models import Country, Label, Parcel
 from tests.papers.machine import review
 from tests.papers.models import BigPoster, Journal, Paper, Poster
 
@@ -39,7 +42,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
     ],
 )
 def test_an_unanswered_entry_is_rung_again_after_as_long_as_it_has_waited(waited, again):
-    assert due_again(NOON, NOON - waited, grace=10 * SECOND, longest=HOUR) == NOON + again
+    assert due_again(NOON, NOON - waited, shortest=10 * SECOND, longest=HOUR) == NOON + again
 
 
 def overdue_paper(state="checking", *, ago=2 * HOUR):
@@ -77,6 +80,51 @@ def test_the_sweep_takes_the_oldest_first_and_no_more_than_a_batch(mailbox):
     assert recovery.sweep(limit=2) == Sweep(rung=2)
     assert recovery.sweep(limit=2) == Sweep(rung=1)
     assert len(set(ids(mailbox.messages))) == 5
+
+
+@pytest.mark.parametrize(("limit", "others"), [(6, 3), (2, 1), (1, 1)])
+def test_however_long_one_pipeline_is_overdue_another_is_in_each_batch(mailbox, limit, others):
+    papers = [overdue_paper(ago=9 * HOUR) for _ in range(8)]
+    posters = [BigPoster.objects.create() for _ in range(4)]
+    for poster in posters:
+        poster.start()
+        elapse(poster, ago=HOUR)
+    mailbox.messages.clear()
+    done = recovery.sweep(limit=limit)
+    labels = [Entry.objects.get(pk=pk).model for pk in ids(mailbox.messages)]
+    assert labels.count("papers.poster") == others
+    assert limit <= done.rung <= limit + 1
+    while recovery.sweep(limit=limit).rung:
+        pass
+    assert len(set(ids(mailbox.messages))) == len(mailbox.messages) == len(papers) + len(posters)
+
+
+def test_what_one_pipeline_does_not_need_of_a_batch_the_others_have(mailbox):
+    for _ in range(7):
+        overdue_paper(ago=9 * HOUR)
+    poster = BigPoster.objects.create()
+    poster.start()
+    elapse(poster, ago=HOUR)
+    mailbox.messages.clear()
+    assert recovery.sweep(limit=6) == Sweep(rung=6)
+    assert ids(mailbox.messages)[-1] == pending(poster).pk
+
+
+def test_what_was_claimed_while_the_broker_was_found_away_keeps_its_lease(mailbox):
+    claimed, kept = overdue_paper(), overdue_paper()
+
+    class Away:
+        """A broker that is away, while another message's worker is faster than the sweep."""
+
+        def publish(self, message):
+            protocol.claim(pending(claimed), using="default", lease=HOUR, worker="w")
+            raise ConnectionError
+
+    before = set_publisher(Away())
+    assert recovery.sweep() == Sweep(unsent=2)
+    set_publisher(before)
+    assert is_due_in(pending(claimed), timedelta(minutes=59), HOUR)
+    assert is_due_in(pending(kept), timedelta(), 2 * SECOND)
 
 
 def test_a_swept_message_is_answered_and_answered_once(mailbox, bodies, runs):
@@ -213,6 +261,54 @@ def test_the_entry_of_a_row_that_is_gone_is_closed_by_a_full_scan(mailbox):
     assert journal.entries.filter(open=True).count() == 2
 
 
+def test_orphans_are_found_in_batches_without_reading_every_row_for_every_entry(mailbox):
+    papers = [paper_in("draft") for _ in range(7)]
+    gone = [papers[number].pk for number in (1, 2, 6)]
+    Paper.objects.filter(pk__in=gone)._raw_delete("default")
+    with CaptureQueriesContext(connection) as queries:
+        batches = list(recovery.orphans(Paper.status.field.binding, "default", batch=3))
+    found = [int(entry.object) for entries in batches for entry in entries]
+    assert sorted(found) == gone
+    assert len(queries) == 2 * len(batches) == 6  # entries, and their rows
+    assert not any("CAST(" in query["sql"].upper() or "::" in query["sql"] for query in queries)
+    if connection.vendor == "sqlite":
+        assert "SCAN" not in plans_of(queries)
+
+
+def plans_of(queries):
+    """How SQLite answers what was asked."""
+    with connection.cursor() as cursor:
+        asked = [cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}").fetchall() for query in queries]
+    return str(asked)
+
+
+def test_a_scan_closes_no_more_orphans_than_its_limit(mailbox):
+    for _ in range(5):
+        paper_in("draft")
+    Paper.objects.all()._raw_delete("default")
+    for left in (2, 0):
+        recovery.scan(limit=3, everything=True)
+        assert Entry.objects.open().count() == left
+
+
+def test_orphans_of_every_kind_of_key_are_closed(mailbox):
+    parcel = Parcel.objects.create()
+    kept, gone = [Label.objects.create(parcel=parcel)], [Label.objects.create(parcel=Parcel.objects.create())]
+    kept += [Country.objects.create(code="DE"), Paper.objects.create()]
+    gone += [Country.objects.create(code="FR"), Paper.objects.create()]
+    for row in gone:
+        type(row).objects.filter(pk=row.pk)._raw_delete("default")
+    recovery.scan_all(everything=True)
+    assert [row.entries.open().count() for row in kept + gone] == [1, 1, 1, 0, 0, 0]
+
+
+def test_an_orphan_whose_key_no_column_holds_is_closed(mailbox):
+    paper = paper_in("draft")
+    paper.entries.update(object="9" * 23)
+    recovery.scan_all(everything=True)
+    assert not Entry.objects.filter(object="9" * 23).open().exists()
+
+
 def test_an_orphan_that_is_due_is_closed_by_its_claimant(mailbox):
     gone = overdue_paper()
     Paper.objects.filter(pk=gone.pk)._raw_delete("default")
@@ -244,31 +340,29 @@ def test_a_full_scan_goes_on_to_the_end_in_batches(mailbox):
     assert recovery.scan_all(batch=2) == Sweep()
 
 
+def test_a_row_that_cannot_be_adopted_does_not_stop_the_scan(mailbox, monkeypatch, caplog):
+    Paper.objects.bulk_create([Paper(status="checking") for _ in range(3)])
+    bad = Paper.objects.order_by("pk")[1]
+    known = protocol.opened
+
+    def opened(subject, *args, **kwargs):
+        if subject.pk == bad.pk:
+            raise ValueError("nobody can open this")
+        return known(subject, *args, **kwargs)
+
+    monkeypatch.setattr(protocol, "opened", opened)
+    assert recovery.scan() == Sweep(adopted=2)
+    assert f"Could not adopt Paper {bad.pk}" in caplog.text
+    assert where(bad) == ("checking", 0)
+    monkeypatch.undo()
+    assert recovery.scan_all() == Sweep(adopted=1)
+
+
 def test_what_two_calls_did_adds_up():
     assert Sweep(rung=1, unsent=2) + Sweep(rung=3, adopted=4) == Sweep(rung=4, unsent=2, adopted=4)
 
 
-# What people are shown
-
-
-def test_the_status_counts_rows_overdue_and_parked_by_state(mailbox):
-    overdue_paper()
-    paper_in("checking")
-    paper_in("draft")
-    parked = paper_in("scoring")
-    parked.entries.filter(open=True).update(due_at=None, error="help")
-    Entry.objects.filter(pk=pending(parked).pk).update(entered_at=later(None, -HOUR))
-    shown = {
-        standing.state: (standing.rows, standing.overdue, standing.parked) for standing in recovery.status()
-    }
-    assert shown == {"checking": (2, 1, 0), "draft": (1, 0, 0), "scoring": (1, 0, 1)}
-    assert {standing.model for standing in recovery.status()} == {"papers.paper"}
-    assert next(recovery.status()).state == "scoring"
-    assert set(Paper.objects.overdue()) == {Paper.objects.get(pk=pk) for pk in _overdue()}
-
-
-def _overdue():
-    return Entry.objects.open().overdue().values_list("object", flat=True)
+# Databases
 
 
 def test_every_database_with_the_table_is_swept():
@@ -308,9 +402,55 @@ def test_a_database_that_a_router_keeps_from_entries_is_not_swept(settings):
     assert recovery.aliases() == []
 
 
+@committing
+def test_a_database_whose_connection_broke_is_found_again_at_the_next_look():
+    connection.ensure_connection()
+    connection.connection.close()
+    assert recovery.aliases() == []
+    assert recovery.aliases() == ["default"]
+
+
 def test_a_state_that_waits_for_a_person_is_not_pending(mailbox):
     paper = paper_in("draft")
     assert pending(paper).due_at is None
     review.to_state(paper, "discarded", reason="done")
     assert pending(paper).due_at is None
     assert recovery.sweep(now=datetime(2100, 1, 1, tzinfo=UTC)) == Sweep()
+
+
+@contextmanager
+def table_named(model, name):
+    """The model's table under another name, which the model does not know."""
+    before = model._meta.db_table
+    quoted = connection.ops.quote_name
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {quoted(before)} RENAME TO {quoted(name)}")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {quoted(name)} RENAME TO {quoted(before)}")
+
+
+@committing
+@pytest.mark.parametrize("scan", [recovery.scan, recovery.scan_all])
+def test_a_pipeline_whose_table_is_on_another_database_does_not_stop_the_scan(scan, mailbox):
+    Journal.objects.bulk_create([Journal(status="checking")])
+    with table_named(Paper, "papers_elsewhere"):
+        assert Paper not in [binding.owner for binding in recovery.residents("default")]
+        assert scan() == Sweep(adopted=1)
+
+
+def test_a_pipeline_that_a_router_keeps_from_a_database_is_not_scanned(mailbox, settings):
+    Paper.objects.bulk_create([Paper(status="checking")])
+    keeps = {"allow_migrate": lambda self, db, app_label, model_name=None, **_: model_name != "paper"}
+    settings.DATABASE_ROUTERS = [type("Router", (), keeps)()]
+    assert recovery.scan() == Sweep()
+
+
+@pytest.mark.parametrize("wait", [timedelta(), 2 * HOUR])
+def test_without_a_grace_the_sweep_rings_all_the_same(wait, mailbox, settings):
+    settings.STATEMACHINE_GRACE = timedelta()
+    paper = overdue_paper(ago=wait)
+    assert recovery.sweep() == Sweep(rung=1)
+    assert ids(mailbox.messages) == [pending(paper).pk]

@@ -1,152 +1,69 @@
 """Real workers, killed in the middle of a stage; and what else only holds on a server.
 
-These tests need PostgreSQL as their database, so the first of them runs the others, and those of the
-protocol, in a process that has it.
+These tests need PostgreSQL as their database, so the first of them runs the others in a process that has it;
+and there, and on MariaDB, the tests of everything that a database can do otherwise.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-import uuid
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from celery import Celery
 from django.db import connection
 
 from integration import tasks
-from integration.dispatch import Message, set_publisher
-from integration.entries import Entry
-from integration.tasks import CeleryPublisher
+from integration.dispatch import Message
 from tests import services
 from tests.integration.rows import agree, trail
+from tests.integration.workers import ROOT, environment_of, running, sending, stuck, wait_until
 from tests.papers.models import Paper, Remark
 
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent.relative_to(ROOT)
 ON_POSTGRESQL = connection.vendor == "postgresql"
 
 pytestmark = pytest.mark.services
-inner = pytest.mark.skipif(not ON_POSTGRESQL, reason="run by the tests above, on PostgreSQL")
+inner = pytest.mark.skipif(not ON_POSTGRESQL, reason="run by the test above, on PostgreSQL")
 
 
-@pytest.mark.skipif(ON_POSTGRESQL, reason="this is the run on PostgreSQL")
+EVERYWHERE = [
+    ("protocol", "statements", "stage", "recovery", "dispatch", "tasks", "worker"),
+    ("models", "fields", "querysets", "binding", "signals", "checks", "command", "admin", "testing"),
+    ("timers", "writes", "requests"),
+    ("audit", "prune", "status", "deploys", "operations"),
+    ("races",),
+    ("crash_matrix", "crash_points"),
+    ("simulation",),
+]
+ON_POSTGRESQL_ONLY = [("services",), ("celery_errors",), ("pools",)]
+CONTRACT = [
+    *((database, names) for names in EVERYWHERE for database in ("mariadb", "postgresql")),
+    *(("postgresql", names) for names in ON_POSTGRESQL_ONLY),
+]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="this is the run on a server")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("protocol", "stage", "recovery", "dispatch", "tasks", "worker", "simulation"),
-        ("models", "fields", "querysets", "binding", "signals", "checks", "command"),
-        ("races",),
-        ("services",),
-    ],
-    ids=" ".join,
-)
-def test_it_holds_on_postgresql(names):
-    environment = {**os.environ, "DATABASE_URL": services.address("postgresql")}
+@pytest.mark.parametrize(("database", "names"), CONTRACT)
+def test_it_holds_on_a_server(database, names, tally):
+    """One contract for every database: the same tests, in a process that has it."""
+    environment = {**os.environ, "DATABASE_URL": services.address(database)}
     files = [str(HERE / f"test_{name}.py") for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", *files]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    _, _, figures = done.stdout.partition(" figures ==")
+    for number, name in re.findall(r"^ +([\d,]+)  (.+)$", figures, re.MULTILINE):
+        tally(f"{name} on {database}", int(number.replace(",", "")))
 
 
 # Workers that are killed
 
 STRAIGHT = ["created draft", "submit checking", "advance scoring", "step scoring", "advance published"]
-
-
-class Worker:
-    """A Celery worker in processes of its own."""
-
-    def __init__(self, pool, environment):
-        command = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker", "--loglevel=WARNING"]
-        # A name of its own: RabbitMQ keeps a killed worker's exclusive queue until it notices its death.
-        name = f"--hostname=test-{uuid.uuid4().hex[:8]}@%h"
-        options = [f"--pool={pool}", "--concurrency=1", "--without-gossip", "--without-mingle", name]
-        self.process = subprocess.Popen(
-            [*command, *options],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def kill(self):
-        """Kill the worker and its children, which have a process group to themselves; what it had said."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.communicate(timeout=20)[0]
-
-
-@contextmanager
-def running(pool, environment):
-    worker = Worker(pool, environment)
-    try:
-        yield worker
-    finally:
-        said = worker.kill()
-        if sys.exc_info()[0] is not None:
-            print(said)
-
-
-def wait_until(condition, *, limit=60):
-    until = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < until, list(Paper.objects.values_list("status", flat=True))
-        time.sleep(0.05)
-
-
-def stuck():
-    """The entries whose first attempt said that it is in the middle of its stage."""
-    return Entry.objects.filter(checkpoint__stuck__gt=0)
-
-
-def environment_of(url, queue, **values):
-    """The environment of a worker on this test's database and queue."""
-    database = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict)
-    return {**os.environ, "DATABASE_URL": database, "BROKER_URL": url, "QUEUE": queue, **values}
-
-
-@pytest.fixture
-def queue():
-    return f"onward-{uuid.uuid4().hex[:8]}"
-
-
-@contextmanager
-def sending(url, queue):
-    """Let this process send to a queue of the broker, which is deleted afterwards."""
-    before = tasks.current_app._get_current_object()
-    app = Celery("tests", broker=url, set_as_current=False)
-    app.conf.task_default_queue = queue
-    app.conf.broker_transport_options = services.transport_options(url, queue)
-    app.set_current()
-    app.set_default()
-    app.finalize()
-    own = CeleryPublisher()
-    publisher = set_publisher(own)
-    try:
-        yield own
-    finally:
-        set_publisher(publisher)
-        own.close()
-        before.set_current()
-        before.set_default()
-        with app.connection_for_write() as broker:
-            declared = app.amqp.queues[queue](broker.default_channel)
-            declared.delete()
-            declared.exchange.delete()
-        app.close()
-        if url.startswith("redis"):  # what a killed worker had taken, and what queues were bound to
-            from redis import Redis
-
-            with Redis.from_url(url) as client:
-                client.delete(*client.keys(f"{queue}:*"))
 
 
 # Three things that may be either way, in four runs in which each pair of them is every way.

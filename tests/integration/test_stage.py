@@ -1,5 +1,6 @@
 """What a body may do, what becomes of it, and the heartbeat beside it."""
 
+import contextvars
 import logging
 import signal
 import sys
@@ -19,10 +20,12 @@ from integration.body import in_transaction
 from integration.entries import Entry
 from integration.heart import Heart
 from integration.protocol import Token
-from integration.stage import Outcome, PermanentFailure, Verdict, backoff, verdict
+from integration.stage import Outcome, PermanentFailure
+from integration.verdict import Verdict, backoff, verdict
 from statemachine import Enqueue, LeaseLost, TransitionNotAllowed
 from statemachine.engine import Transition
 from tests.integration.rows import agree, answer, elapse, is_due_in, paper_in, pending, raw, trail, where
+from tests.oddities.models import Book, Shelf
 from tests.papers.machine import review
 from tests.papers.models import Paper, Remark
 
@@ -251,19 +254,6 @@ def test_a_failed_trigger_that_the_database_interrupts_is_rung_again_not_parked(
     assert Paper.objects.get().error == "empty"
 
 
-def test_a_timer_that_the_database_interrupts_is_rung_again_not_parked(monkeypatch):
-    paper = paper_in("rejected")
-    elapse(paper)
-    with monkeypatch.context() as broken:
-        broken.setattr(review, "fire", lambda row, trigger: raising(OperationalError("locked"))(row))
-        with pytest.raises(OperationalError):
-            answer(paper)
-    assert is_due_in(pending(paper), SECOND * 10, HOUR)
-    elapse(paper)
-    assert answer(paper) is Outcome.FINISHED
-    assert where(paper)[0] == "discarded"
-
-
 def test_a_failed_trigger_that_leaves_the_row_where_it_is_is_parked(bodies, monkeypatch):
     make_internal(monkeypatch, "fail", "checking")
     bodies["papers.check"] = raising(PermanentFailure("empty"))
@@ -274,14 +264,6 @@ def test_a_failed_trigger_that_leaves_the_row_where_it_is_is_parked(bodies, monk
         "row. Give the edge of 'fail' a dest: what a stage or a timer fires must move the row."
     )
     assert agree(paper)
-
-
-def test_a_timer_that_leaves_the_row_where_it_is_is_parked(monkeypatch):
-    make_internal(monkeypatch, "discard", "rejected")
-    paper = paper_in("rejected")
-    elapse(paper)
-    assert answer(paper) is Outcome.PARKED
-    assert "'discard' from 'rejected' took an internal edge" in pending(paper).error
 
 
 def test_a_done_trigger_that_leaves_the_row_where_it_is_undoes_the_writes_and_is_an_error(
@@ -299,31 +281,6 @@ def test_a_done_trigger_that_leaves_the_row_where_it_is_undoes_the_writes_and_is
         assert answer(paper) is expected
     assert not Remark.objects.exists()
     assert "'advance' from 'checking' took an internal edge" in Paper.objects.get().error
-
-
-def test_a_timer_is_fired_by_its_claimant():
-    paper = paper_in("rejected")
-    assert answer(paper) is Outcome.DROPPED
-    elapse(paper)
-    assert answer(paper) is Outcome.FINISHED
-    assert where(paper) == ("discarded", 2)
-
-
-def test_a_timer_whose_trigger_breaks_is_parked(monkeypatch):
-    monkeypatch.setattr(review, "fire", lambda row, trigger, **kwargs: 1 / 0)
-    paper = paper_in("rejected")
-    elapse(paper)
-    assert answer(paper) is Outcome.PARKED
-    entry = pending(paper)
-    assert (entry.strikes, entry.error) == (0, "'discard': ZeroDivisionError: division by zero")
-
-
-def test_a_timer_that_is_declared_no_more_is_disarmed():
-    paper = paper_in("draft")
-    elapse(paper)
-    assert answer(paper) is Outcome.DROPPED
-    entry = pending(paper)
-    assert (entry.due_at, entry.error) == (None, "")
 
 
 def test_a_message_for_another_task_or_an_entry_that_was_left_is_dropped(bodies, runs):
@@ -625,7 +582,11 @@ def _claim_again(stage):
         ("checking", _claim_again, Outcome.SUPERSEDED),
         ("checking", _move, Outcome.SUPERSEDED),
         ("checking", lambda stage: raw(stage.row, status="draft"), Outcome.SUPERSEDED),
-        ("checking", lambda stage: Paper.objects.all()._raw_delete("default"), Outcome.SUPERSEDED),
+        (
+            "checking",
+            lambda stage: Paper.objects.filter(pk=stage.row.pk)._raw_delete("default"),
+            Outcome.SUPERSEDED,
+        ),
         ("scoring", _raise, Outcome.BACKING_OFF),
         ("scoring", _claim_again, Outcome.SUPERSEDED),
         ("scoring", _move, Outcome.SUPERSEDED),
@@ -970,6 +931,133 @@ def test_a_heart_that_is_superseded_stops_and_tells_the_body_without_asking_agai
     assert answer(paper, heartbeat=True) is Outcome.SUPERSEDED
     assert pending(paper).worker == "thief"
     assert len(told) == 1
+
+
+# Moved by hand while it runs
+
+
+def _cancel(book):
+    assert book.cancel()
+
+
+def _jump(book):
+    book._meta.get_field("status").machine.to_state(book, "new", reason="by hand")
+
+
+def working_book():
+    book = Book.objects.create()
+    book.start()
+    return book
+
+
+@committing
+@pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize("leave", [_cancel, _jump])
+def test_a_body_whose_row_is_moved_by_hand_learns_it_at_its_next_beat_and_cannot_finish(monkeypatch, leave):
+    told = []
+
+    def body(stage):
+        leave(Book.objects.get(pk=stage.row.pk))
+        stage._heart._thread.join(10)
+        assert stage._heart.lost
+        with pytest.raises(LeaseLost) as beat:
+            stage.progress(1)
+        with pytest.raises(LeaseLost) as finish, stage.finish():
+            Shelf.objects.create()
+        told.extend([beat, finish])
+        raise finish.value
+
+    monkeypatch.setitem(stage.bodies, "oddities.work", body)
+    book = working_book()
+    entry = pending(book)
+    assert answer(book, heartbeat=True) is Outcome.SUPERSEDED
+    assert len(told) == 2
+    assert where(book) == ("new", 2)
+    assert not Shelf.objects.exists()
+    entry.refresh_from_db()
+    assert (entry.open, entry.due_at, entry.progress) == (None, None, None)
+    assert agree(book)
+
+
+@pytest.mark.parametrize("leave", [_cancel, _jump])
+def test_who_moves_a_row_by_hand_does_not_lose_to_a_claim_that_happened_meanwhile(leave):
+    copy = working_book()
+    held = steal(copy)
+    leave(copy)
+    assert where(copy) == ("new", 2)
+    assert not protocol.extend(Token(held.pk, held.attempt), using="default", lease=HOUR)
+    assert agree(copy)
+
+
+@pytest.mark.parametrize("trigger", ["advance", "fail"])
+def test_a_stray_trigger_outside_the_stage_cannot_skip_it_while_it_runs(monkeypatch, trigger):
+    def body(stage):
+        with pytest.raises(TransitionNotAllowed, match="whose task alone fires"):
+            # In a context of its own: that of a page, or of a shell.
+            contextvars.Context().run(getattr(Book.objects.get(pk=stage.row.pk), trigger))
+
+    monkeypatch.setitem(stage.bodies, "oddities.work", body)
+    book = working_book()
+    assert answer(book) is Outcome.FINISHED
+    assert trail(book) == ["created new", "start working", "advance done"]
+
+
+# Bodies that hang
+
+
+@committing
+@pytest.mark.usefixtures("short_lease")
+def test_a_body_that_hangs_loses_its_lease_after_its_longest_runtime_and_its_late_writes_are_refused(
+    bodies, monkeypatch
+):
+    checking = review.graph.by_name["checking"]
+    hasty = replace(checking, steps=(replace(checking.steps[0], max_runtime=LEASE * 2),))
+    states = {**review.graph.by_name, "checking": hasty}
+    monkeypatch.setattr(RowBinding, "states", property(lambda self: states))
+    hanging, woken, seen = threading.Event(), threading.Event(), []
+
+    def body(stage):
+        if stage.attempt == 1:
+            stage.checkpoint = {"page": 1}
+            seen.append(stage._heart._thread)
+            hanging.set()
+            assert woken.wait(30)
+            with stage.finish():
+                remark(stage, "too late")
+        seen.append((stage.attempt, stage.checkpoint))
+
+    def work():
+        try:
+            return answer(paper, heartbeat=True)
+        finally:
+            connections.close_all()
+
+    bodies["papers.check"] = body
+    paper = paper_in("checking")
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(work)
+        assert hanging.wait(30)
+        seen.pop().join(30)  # the heart has given up, although the body has not ended
+        assert not hung.done()
+        elapse(paper)
+        assert answer(paper) is Outcome.FINISHED
+        woken.set()
+        assert hung.result(30) is Outcome.SUPERSEDED
+    assert seen == [(2, {"page": 1})]
+    assert where(paper) == ("scoring", 2)
+    assert not Remark.objects.exists()
+    assert agree(paper)
+
+
+@committing
+def test_progress_extends_the_lease(bodies):
+    def body(stage):
+        elapse(stage.row, ago=-SECOND)
+        stage.progress(1, 2)
+        assert is_due_in(pending(stage.row), SECOND * 50, HOUR)
+
+    bodies["papers.check"] = body
+    assert answer(paper_in("checking")) is Outcome.FINISHED
 
 
 @committing

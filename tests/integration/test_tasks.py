@@ -3,21 +3,28 @@
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
-from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry
 from django.db import connections
 
-from integration import dispatch, recovery, tasks
+from integration import dispatch, protocol, recovery, tasks
 from integration.dispatch import Message, circuit, publish, set_publisher
-from integration.stage import Verdict, bodies
-from integration.tasks import CeleryPublisher, PermanentFailure, Sweeper, judge, stage_task
-from tests.integration.rows import elapse, paper_in, pending, where
+from integration.entries import Entry
+from integration.stage import bodies
+from integration.tasks import PermanentFailure, Sweeper, judge, stage_task
+from integration.verdict import Verdict
+from statemachine import Enqueue, State
+from tests.integration.application import application
+from tests.integration.rows import LONG_AGO, elapse, paper_in, pending, where
 from tests.integration.test_recovery import unreachable_database
+from tests.oddities import tasks as letters_tasks  # noqa: F401  (declares what is sent to)
+from tests.oddities.models import Letter
 from tests.papers.models import Paper
 from tests.papers.tasks import check
 
@@ -38,6 +45,44 @@ committing = pytest.mark.django_db(transaction=True)
 )
 def test_celerys_own_exceptions_are_no_failures(error, strikes, expected):
     assert judge(error, strikes=strikes, max_attempts=2) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(NotImplementedError(), Verdict.RELEASE), (PermanentFailure(), Verdict.GIVE_UP)]
+)
+def test_what_a_worker_that_terminates_raises_in_a_body_is_no_failure(monkeypatch, error, expected):
+    monkeypatch.setattr("celery.worker.state.should_terminate", 1)
+    assert judge(error, strikes=5, max_attempts=5) is expected
+
+
+# What a process of billiard's raises that is told to end, for whatever reason.
+TERMINATED = SystemExit(-(256 - signal.SIGTERM))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("limit", "passed", "counted"), [(60, 60, 1), (60, 30, 0), (None, 60, 0)])
+def test_a_signal_to_end_counts_when_the_hard_time_limit_is_over(bodies, monkeypatch, limit, passed, counted):
+    clock = [1000.0]
+
+    def body(stage):
+        clock[0] += passed
+        raise TERMINATED
+
+    monkeypatch.setattr(tasks.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(check, "time_limit", limit)
+    bodies["papers.check"] = body
+    paper = paper_in("checking")
+    with suppress(SystemExit):
+        check(pending(paper).pk)
+    entry = pending(paper)
+    assert entry.strikes == counted
+    assert entry.error == ("TimeLimitExceeded(60,)" if counted else "SystemExit: -241")
+
+
+def test_the_command_lines_time_limit_holds_for_every_task(monkeypatch):
+    monkeypatch.setitem(tasks._command_line, "time_limit", None)
+    tasks.keep_time_limit(options={"time_limit": 7})
+    assert tasks._command_line == {"time_limit": 7}
 
 
 @pytest.mark.parametrize("entry", [None, "12", 1.5, True, {"id": 1}])
@@ -86,21 +131,8 @@ def test_a_body_that_raises_celerys_own_exceptions_keeps_its_strike_and_does_not
 
 @pytest.fixture
 def app():
-    """The application that this process sends with, while the test lasts."""
-    before = tasks.current_app._get_current_object()
-    app = Celery("tests", broker="memory://", set_as_current=False)
-    app.conf.update(broker_transport_options={"polling_interval": 0.01})
-    app.set_current()
-    app.set_default()
-    app.finalize()
-    own = CeleryPublisher()
-    publisher = set_publisher(own)
-    yield app
-    set_publisher(publisher)
-    own.close()
-    before.set_current()
-    before.set_default()
-    app.close()
+    with application(broker_transport_options={"polling_interval": 0.01}) as app:
+        yield app
 
 
 @committing
@@ -112,6 +144,63 @@ def test_eager_mode_runs_every_stage_inline_one_after_the_other(app, bodies, run
     assert where(paper)[0] == "published"
     assert [name for name, *_ in runs] == ["papers.check", "papers.check", "papers.score", "papers.explain"]
     assert dispatch.publisher()._inline.outcomes == []
+
+
+@committing
+def test_eager_mode_answers_former_names_and_leaves_what_newer_code_sent(app, mailbox, caplog):
+    caplog.set_level(logging.WARNING, "statemachine")
+    app.conf.task_always_eager = True
+    letter = Letter.objects.create()
+    letter.post()
+    entry = pending(letter)
+    newer = {"statemachine_version": 2}
+    answered = app.tasks["oddities.order"].apply_async(args=(entry.pk,), headers=newer)
+    assert (answered.get(), pending(letter).attempt) == ("dropped", 0)
+    assert f"Entry {entry.pk} was rung by newer code, with message version 2" in caplog.text
+    assert app.tasks["oddities.order"].delay(entry.pk).get() == "finished"
+    assert where(letter)[0] == "sorting"
+    assert pending(letter).task == "oddities.stamp"
+    assert app.tasks["statemachine.timer"].apply_async((entry.pk,), headers=newer).get() == "dropped"
+
+
+def test_a_former_name_is_a_task_with_the_options_of_todays(app):
+    former, today = app.tasks["oddities.order"], app.tasks["oddities.sort"]
+    assert (former.name, today.name) == ("oddities.order", "oddities.sort")
+    for task in (former, today):
+        assert (task.acks_late, task.rate_limit, task.ignore_result) == (True, "900/s", True)
+        assert task.__doc__ == "Sort a letter."
+    tasks.answer_former_names()
+    assert app.tasks["oddities.order"] is former
+
+
+def test_a_name_that_another_step_has_today_stays_that_ones(app, monkeypatch):
+    machine = Letter._meta.get_field("status").machine
+    monkeypatch.setitem(
+        machine.states,
+        "lost",
+        State("lost", on_enter=Enqueue("oddities.search", formerly="oddities.stamp")),
+    )
+    monkeypatch.setattr(machine, "_graph", None)
+    stamp = app.tasks["oddities.stamp"]
+
+    @stage_task("oddities.search", rate_limit="1/s")
+    def search(stage):
+        """Not the stamping."""
+
+    del bodies["oddities.search"], tasks._declared["oddities.search"]
+    assert app.tasks["oddities.stamp"] is stamp
+    assert stamp.rate_limit is None
+    assert "oddities.stamp" not in tasks._former
+
+
+@pytest.mark.parametrize("name", ["papers.check", "papers.other"])
+def test_a_message_says_its_version_and_the_id_of_an_entry(app, name):
+    assert publish(Message(entry=7, using="default", task=name))
+    with app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get("celery", no_ack=True)
+        connection.default_channel.queue_purge("celery")
+    assert message.headers["statemachine_version"] == 1
+    assert message.payload[:2] == [[7], {}]
 
 
 @committing
@@ -360,6 +449,50 @@ def test_a_database_that_is_away_does_not_stop_the_sweep_of_the_others(arrivals)
             with tasks._surviving(using):
                 sweeper._pass(using)
     assert len(arrivals.messages) == 2
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(tasks, "_BATCH", 2)
+
+
+def at_the_first(mailbox, act):
+    """Do something when the first message is sent, in the middle of whatever sends it."""
+    publish = mailbox.publish
+
+    def publishing(message):
+        publish(message)
+        if len(mailbox.messages) == 1:
+            act()
+
+    mailbox.publish = publishing
+
+
+def let_the_turn_be_over():
+    Entry.objects.filter(field="sweep").update(entered_at=LONG_AGO, ready_at=LONG_AGO)
+
+
+@committing
+@pytest.mark.usefixtures("small_batches")
+def test_a_long_scan_gives_way_to_the_sweep(mailbox):
+    paper = paper_in("checking")
+    mailbox.messages.clear()
+    Paper.objects.bulk_create([Paper(status="checking") for _ in range(5)])
+    at_the_first(mailbox, lambda: (elapse(paper), let_the_turn_be_over()))
+    Sweeper()._pass("default")
+    assert [message.entry for message in mailbox.messages].index(pending(paper).pk) < 5
+
+
+@committing
+@pytest.mark.usefixtures("small_batches")
+def test_a_long_sweep_is_seen_to_be_one(mailbox):
+    for _ in range(4):
+        elapse(paper_in("checking"))
+    mailbox.messages.clear()
+    at_the_first(mailbox, let_the_turn_be_over)
+    Sweeper()._pass("default")
+    assert len(mailbox.messages) == 4
+    assert protocol.last_turn("sweep", using="default") > LONG_AGO
 
 
 @committing

@@ -1,17 +1,20 @@
 """A real worker, in a thread of the test's process, on a broker in memory."""
 
+import logging
 import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
-from integration import tasks
 from integration.dispatch import set_publisher
 from integration.signals import entered
 from integration.tasks import CeleryPublisher, Sweeper
-from tests.integration.rows import agree, trail, where
+from tests.integration.application import application
+from tests.integration.rows import agree, elapse, paper_in, pending, raw, trail, where
+from tests.oddities import tasks as letters_tasks
+from tests.oddities.models import Letter
 from tests.papers import tasks as papers_tasks  # noqa: F401  (the worker must know them as it starts)
 from tests.papers.models import Paper, Remark
 
@@ -20,25 +23,28 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(scope="module")
 def app():
-    before = tasks.current_app._get_current_object()
-    app = Celery("tests", broker="memory://", set_as_current=False)
-    app.conf.update(broker_transport_options={"polling_interval": 0.01}, worker_hijack_root_logger=False)
-    app.set_current()
-    app.set_default()
-    app.finalize()
-    own = CeleryPublisher()
-    publisher = set_publisher(own)
-    yield app
-    set_publisher(publisher)
-    own.close()
-    before.set_current()
-    before.set_default()
+    given = {"broker_transport_options": {"polling_interval": 0.01}, "worker_hijack_root_logger": False}
+    with application(**given) as app:
+        yield app
+
+
+@contextmanager
+def unchanged_logging():
+    """A worker sets the level of the root logger; the tests after it want the one that was."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="module")
 def worker(app, django_db_setup, django_db_blocker):
     # Celery's fixup runs Django's checks as the worker starts, and some of them ask the database.
     with (
+        unchanged_logging(),
         django_db_blocker.unblock(),
         start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20),
     ):
@@ -58,9 +64,9 @@ def sweeper(settings):
 class Arrival:
     """Tells when so many rows have entered a state."""
 
-    def __init__(self, state):
-        self.state, self.count, self.happened = state, 0, threading.Condition()
-        entered.connect(self.tell, sender=Paper)
+    def __init__(self, state, sender=Paper):
+        self.state, self.count, self.happened, self.sender = state, 0, threading.Condition(), sender
+        entered.connect(self.tell, sender=sender)
 
     def tell(self, state, **told):
         if state == self.state:
@@ -71,8 +77,8 @@ class Arrival:
     def wait(self, count=1):
         with self.happened:
             arrived = self.happened.wait_for(lambda: self.count >= count, timeout=20)
-        entered.disconnect(self.tell, sender=Paper)
-        assert arrived, list(Paper.objects.values_list("status", flat=True))
+        entered.disconnect(self.tell, sender=self.sender)
+        assert arrived, list(self.sender.objects.values_list("status", flat=True))
 
 
 def write(stage):
@@ -174,3 +180,69 @@ class Doubling(CeleryPublisher):
     def publish(self, message):
         super().publish(message)
         super().publish(message)
+
+
+# Messages of other code
+
+
+class Log(logging.Handler):
+    """Tells when something was logged."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words, self.text, self.happened = words, "", threading.Event()
+        self.logger = logging.getLogger("statemachine")
+        self.logger.addHandler(self)
+        self.logger.setLevel(logging.WARNING)  # the worker of the tests lets errors alone pass
+
+    def emit(self, record):
+        if self.words in record.getMessage():
+            self.text = record.getMessage()
+            self.happened.set()
+
+    def wait(self):
+        happened = self.happened.wait(timeout=20)
+        self.logger.removeHandler(self)
+        self.logger.setLevel(logging.NOTSET)
+        assert happened
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_message_to_a_former_name_of_a_task_is_answered(app, mailbox):
+    letters_tasks.runs.clear()
+    delivered = Arrival("delivered", sender=Letter)
+    letter = Letter.objects.create()
+    letter.post()
+    letter.entries.filter(open=True).update(state="sort", task="oddities.order")
+    raw(letter, status="sort")
+    app.send_task("oddities.order", args=(pending(letter).pk,))
+    own = set_publisher(CeleryPublisher())
+    delivered.wait()
+    set_publisher(own).close()
+    assert letters_tasks.runs == [("oddities.sort", letter.pk), ("oddities.stamp", letter.pk)]
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("version", [2, "1", None])
+@pytest.mark.parametrize("task", ["papers.check", "statemachine.timer"])
+def test_a_message_of_newer_code_is_left_to_it(app, mailbox, runs, version, task):
+    paper = paper_in("checking" if task == "papers.check" else "rejected")
+    elapse(paper)
+    before = pending(paper)
+    log = Log("by newer code")
+    app.send_task(task, args=({"entry": before.pk},), headers={"statemachine_version": version})
+    log.wait()
+    assert f"with message version {version!r}; this code reads version 1. It is left alone" in log.text
+    after = pending(paper)
+    assert (after.pk, after.attempt, after.due_at) == (before.pk, 0, before.due_at)
+    assert not runs
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("headers", [None, {"statemachine_version": 1}, {"statemachine_version": 0}])
+def test_a_message_of_older_code_is_answered(app, mailbox, bodies, headers):
+    scoring = Arrival("scoring")
+    paper = paper_in("checking")
+    app.send_task("papers.check", args=(pending(paper).pk,), headers=headers)
+    scoring.wait()
+    assert where(paper) == ("scoring", 2)

@@ -127,3 +127,78 @@ class Light(StateMachineModel):
 
     def never(self, event):
         return False
+
+
+class Letter(StateMachineModel):
+    """States and tasks that were called something else before: rows and entries may still say so."""
+
+    status = StateField(
+        StateMachine(
+            name="letter",
+            states=[
+                State("written", formerly="new", waits_for="the sender"),
+                State(
+                    "sorting",
+                    formerly=("sort", "order"),
+                    on_enter=[
+                        Enqueue("oddities.sort", formerly="oddities.order", queue="sorters"),
+                        Enqueue("oddities.stamp", formerly="oddities.mark"),
+                    ],
+                    tags=["inside"],
+                ),
+                State("lost", formerly="gone", waits_for="a finder", after=(timedelta(days=1), "drop")),
+                State("delivered", formerly="done", final=True),
+            ],
+            transitions=[
+                ["post", "written", "sorting"],
+                ["advance", "sorting", "delivered"],
+                ["fail", "sorting", "lost"],
+                ["drop", "lost", "delivered"],
+            ],
+            initial="written",
+        )
+    )
+
+
+class Envelope(models.Model):
+    letter = models.ForeignKey(Letter, models.CASCADE)
+
+
+class Drawer(StateMachineModel):
+    """A table and columns by other names than the fields', and every kind of value among what is written."""
+
+    key = models.AutoField(primary_key=True, db_column="the key")
+    opened = models.IntegerField(default=0, db_column="group")
+    inside = models.JSONField(null=True, db_column="select")
+    width = models.DecimalField(max_digits=6, decimal_places=2, null=True)
+    opened_at = models.DateTimeField(null=True, db_column="when")
+    status = StateField(
+        StateMachine(
+            name="drawer",
+            states=[
+                State("shut", waits_for="a hand"),
+                State("open", stamps="opened_at", after=(timedelta(days=1), "shut")),
+            ],
+            transitions=[
+                {
+                    "trigger": "pull",
+                    "source": "shut",
+                    "dest": "open",
+                    "before": "count",
+                    "writes": ["opened", "inside", "width"],
+                },
+                ["shut", "open", "shut"],
+            ],
+            initial="shut",
+            goal="shut",
+        ),
+        db_column="order",
+    )
+
+    class Meta:
+        db_table = "odd drawers"
+        ordering = ["-opened_at"]
+
+    def count(self, event):
+        self.opened = models.F("opened") + 1
+        self.inside = event.kwargs.get("inside")

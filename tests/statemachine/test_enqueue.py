@@ -37,6 +37,7 @@ def test_only_the_task_is_needed():
         "max_runtime": HOUR,
         "queue": None,
         "priority": None,
+        "formerly": (),
     }
 
 

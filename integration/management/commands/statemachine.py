@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import signal
 import threading
-from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django.apps import apps
-from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, Error, connections, models
-from django.utils import timezone
+from django.db import Error, connections
 
-from integration import recovery
-from integration.conf import conf
+from integration import recovery, status
+from integration.audit import Violation, audit
 from integration.dispatch import circuit
 from integration.entries import Entry
-from integration.fields import StateField, state_fields
-from integration.recovery import Standing, Sweep
+from integration.management.arguments import (
+    add_verbs,
+    check_alias,
+    check_database,
+    chosen,
+    field_of,
+    model_of,
+    row_of,
+)
+from integration.management.printing import (
+    COLUMNS,
+    cells,
+    counted,
+    findings_in_lines,
+    in_json,
+    swept,
+    table,
+    told,
+)
+from integration.prune import prunable, prune
+from integration.status import Health, Standing
 from statemachine import StaleState, StateMachineError
 from statemachine.__main__ import fenced, format_of
-from statemachine.diagrams import FORMATS, draw
+from statemachine.diagrams import draw
 from statemachine.verify import verify
 
 __all__ = ["Command"]
-
-COLUMNS = ("model", "field", "state", "rows", "overdue", "parked", "oldest")
 
 
 class Command(BaseCommand):
@@ -40,11 +56,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-        _add_verify(verbs)
-        _add_draw(verbs)
-        _add_status(verbs)
-        _add_recover(verbs)
-        _add_to_state(verbs)
+        add_verbs(verbs)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         run: Callable[..., None] = getattr(self, verb.replace("-", "_"))
@@ -52,7 +64,7 @@ class Command(BaseCommand):
 
     def verify(self, fields: Sequence[str], **options: Any) -> None:
         """Print the report of each field; an error finding fails the command."""
-        reports = [(field, verify(field.machine.graph)) for field in _chosen(fields)]
+        reports = [(field, verify(field.machine.graph)) for field in chosen(fields)]
         for field, report in reports:
             self.stdout.write(self.style.MIGRATE_HEADING(str(field)))
             self.stdout.write(str(report))
@@ -64,7 +76,7 @@ class Command(BaseCommand):
         """Draw a pipeline, to a file or the terminal."""
         try:
             format = format or format_of(output)
-            drawing = draw(_field(field).machine.graph, format)
+            drawing = draw(field_of(field).machine.graph, format)
         except StateMachineError as error:
             raise CommandError(str(error)) from error
         if output is None:
@@ -77,32 +89,81 @@ class Command(BaseCommand):
                 f"{output} cannot be written: {error.strerror}. Choose another file."
             ) from error
 
-    def status(self, database: str, **options: Any) -> None:
+    def status(self, database: str, format: str, check: bool, **options: Any) -> None:
         """Print where the rows stand, and what waits for a person."""
-        _check_database(database)
-        standings = list(recovery.status(using=database))
+        check_database(database)
+        show = self._status_in_json if format == "json" else self._status
+        health = status.health(using=database)
+        show(health, list(status.status(using=database)))
+        if check and not health:
+            raise CommandError(f"{database!r} is not well. {' '.join(health.problems)}")
+
+    def _status(self, health: Health, standings: Sequence[Standing]) -> None:
         if not standings:
             self.stdout.write("No row has an open entry.")
             return
-        for line in _table([COLUMNS, *(_cells(standing) for standing in standings)]):
+        for line in table([COLUMNS, *(cells(standing, health.now) for standing in standings)]):
             self.stdout.write(line)
-        for entry in Entry.objects.using(database).parked():
+        for entry in Entry.objects.using(health.using).parked():
             self.stdout.write(self.style.ERROR(f"parked: {entry}: {entry.error}"))
-        for stranger in recovery.strangers(using=database):
+        for stranger in status.strangers(using=health.using):
             self.stdout.write(self.style.WARNING(str(stranger)))
+        self.stdout.write(swept(health))
+
+    def _status_in_json(self, health: Health, standings: Sequence[Standing]) -> None:
+        parked = Entry.objects.using(health.using).parked()
+        shown = {
+            "health": {**asdict(health), "problems": health.problems},
+            "standings": standings,
+            "parked": list(parked.values("id", "model", "field", "object", "state", "error")),
+            "strangers": list(status.strangers(using=health.using)),
+        }
+        self.stdout.write(in_json(shown))
+
+    def audit(self, fields: Sequence[str], database: str, format: str, **options: Any) -> None:
+        """Print what the tables should not say; a violation fails the command."""
+        check_database(database)
+        reading = audit(using=database, fields=[field_of(label) for label in fields] if fields else None)
+        levels: Counter[str] = Counter()
+        findings = _counting(reading, levels)
+        if format == "json":
+            found = list(findings)
+            read = {"database": database, "rows": reading.rows, "entries": reading.entries}
+            self.stdout.write(in_json({**read, "findings": found}))
+        else:
+            for line in findings_in_lines(findings):
+                self.stdout.write(line)
+            rows, entries = counted(reading.rows, "row"), counted(reading.entries, "entry", "entries")
+            numbers = f"{counted(levels['violation'], 'violation')}, {counted(levels['notice'], 'notice')}"
+            self.stdout.write(f"{database}: {rows} and {entries} read: {numbers}")
+        if levels["violation"]:
+            raise CommandError(
+                f"Rows and entries on {database!r} break what the protocol promises: see above."
+            )
+
+    def prune(self, database: str, older_than: timedelta, batch: int, dry_run: bool, **options: Any) -> None:
+        """Delete history that is old enough."""
+        check_database(database)
+        if dry_run:
+            number = prunable(older_than=older_than, using=database).count()
+            self.stdout.write(f"{database}: {counted(number, 'entry', 'entries')} would be deleted")
+            return
+        number = prune(older_than=older_than, using=database, batch=batch)
+        self.stdout.write(f"{database}: {counted(number, 'entry', 'entries')} deleted")
 
     def recover(
         self, database: str | None, loop: bool, every: timedelta, all_rows: bool, **options: Any
     ) -> None:
         """Ring what is overdue and adopt rows, once or until told to stop."""
         if database is not None:
-            _check_alias(database) if loop else _check_database(database)
+            check_alias(database) if loop else check_database(database)
         with _stopping() as stopped:
             while True:
                 away: list[str] = []
-                for using in recovery.aliases() if database is None else [database]:
+                for using in connections if database is None else [database]:
                     with self._surviving(using, away):
-                        self._recover(using, all_rows, stopped)
+                        if database is not None or recovery.holds(using):
+                            self._recover(using, all_rows, stopped)
                 if away and not loop:
                     raise CommandError(f"Not recovered: {', '.join(away)}. See above, and try again.")
                 if not loop or stopped.wait(every.total_seconds()):
@@ -114,7 +175,7 @@ class Command(BaseCommand):
             if stopped.is_set():
                 break
             done += recovery.sweep(using=using, limit=_LIMIT)
-        self.stdout.write(f"{using}: {_told(done)}")
+        self.stdout.write(f"{using}: {told(done)}")
         if circuit.is_open:
             self.stderr.write("The broker does not answer: what is due stays due, and is rung later.")
 
@@ -123,10 +184,11 @@ class Command(BaseCommand):
         """A database that is away comes back, and must not keep the others waiting until then."""
         try:
             yield
-        except Error as error:
+        except (Error, ImproperlyConfigured) as error:
             self.stderr.write(f"{using}: {type(error).__name__}: {error}; tried again at the next pass.")
             away.append(using)
-            connections[using].close()
+            with suppress(Error, ImproperlyConfigured):  # there may be no driver, or nothing left to close
+                connections[using].close()
 
     def to_state(
         self,
@@ -141,14 +203,14 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         """Put one row into a state: no guard is asked."""
-        _check_database(database)
-        declared = _field(f"{model}.{field}" if field else model)
-        row = _row(_model(model), pk, database)
+        check_database(database)
+        declared = field_of(f"{model}.{field}" if field else model)
+        row = row_of(model_of(model), pk, database)
         before = declared.binding.read(row)
         try:
             declared.machine.to_state(row, state, reason=reason, by=by, expect=expect)
         except StaleState as error:
-            now = declared.binding.read(_row(_model(model), pk, database))
+            now = declared.binding.read(row_of(model_of(model), pk, database))
             raise CommandError(
                 f"{error.row} is in {now!r}, so nothing was done. Look whether the jump is still right, and "
                 f"repeat the command with --expect {now}."
@@ -158,142 +220,10 @@ class Command(BaseCommand):
         self.stdout.write(f"{declared.binding.describe(row)}: {before} -> {declared.binding.read(row)}")
 
 
-# The arguments of each verb
-
-
-def _add_verify(verbs: Any) -> None:
-    parser = verbs.add_parser("verify", help="Prove what each graph promises; exit 1 when it is refuted.")
-    parser.add_argument("fields", nargs="*", metavar="app.Model[.field]", help="All of them by default.")
-
-
-def _add_draw(verbs: Any) -> None:
-    parser = verbs.add_parser("draw", help="Draw a pipeline.")
-    parser.add_argument("field", metavar="app.Model[.field]")
-    parser.add_argument("--format", choices=sorted(FORMATS), help="By the suffix of FILE, or mermaid.")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="The terminal by default.")
-
-
-def _add_status(verbs: Any) -> None:
-    parser = verbs.add_parser("status", help="Show where the rows stand, and what waits for a person.")
-    parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS")
-
-
-def _add_recover(verbs: Any) -> None:
-    parser = verbs.add_parser("recover", help="Ring what is overdue, and adopt rows without an entry.")
-    parser.add_argument("--database", metavar="ALIAS", help="All that hold entries by default.")
-    parser.add_argument("--loop", action="store_true", help="Until SIGINT or SIGTERM.")
-    parser.add_argument("--every", type=_duration, default=conf().sweep_every, metavar="SECONDS")
-    parser.add_argument("--all-rows", action="store_true", help="Adopt rows too that wait for nothing.")
-
-
-def _add_to_state(verbs: Any) -> None:
-    parser = verbs.add_parser("to-state", help="Put one row into a state, past its guards.")
-    parser.add_argument("model", metavar="app.Model")
-    parser.add_argument("pk", metavar="PK")
-    parser.add_argument("state", metavar="STATE")
-    parser.add_argument("--reason", required=True, help="Why; kept with the entry.")
-    parser.add_argument("--by", default="manage.py", metavar="WHO", help="Who; kept with the entry.")
-    parser.add_argument("--field", default="", help="Where the model has several.")
-    parser.add_argument("--expect", metavar="STATE", help="Refuse, unless the row is in this state.")
-    parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS")
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return timedelta(seconds=seconds)
-
-
-# What the arguments name
-
-
-def _chosen(labels: Sequence[str]) -> list[StateField]:
-    if labels:
-        return [_field(label) for label in labels]
-    fields = [field for model in apps.get_models() for field in state_fields(model) if field.model is model]
-    return sorted(fields, key=str)
-
-
-def _model(label: str) -> type[models.Model]:
-    try:
-        return apps.get_model(label)
-    except (LookupError, ValueError) as error:
-        hint = f"Name one of: {', '.join(map(str, _chosen(()))) or 'no model has a StateField'}."
-        raise CommandError(f"{label!r} is no model. {hint}") from error
-
-
-def _field(label: str) -> StateField:
-    """The field of ``app.Model``, or of ``app.Model.field`` where there are several."""
-    model, _, name = label.rpartition(".") if label.count(".") > 1 else (label, "", "")
-    fields = state_fields(_model(model))
-    named = [field for field in fields if name in ("", field.name)]
-    if len(named) == 1:
-        return named[0]
-    names = ", ".join(field.name for field in fields) or "none"
-    hint = "Name one of them." if fields else "Choose a model that has one."
-    raise CommandError(f"{label!r} does not name one state field; {model} has: {names}. {hint}")
-
-
-def _row(model: type[models.Model], pk: str, database: str) -> Any:
-    rows: models.QuerySet[Any] = models.QuerySet(model, using=database)
-    try:
-        return rows.get(pk=pk)
-    except (ObjectDoesNotExist, ValidationError, ValueError) as error:
-        hint = "Give the primary key of a row, and --database where there are several."
-        raise CommandError(f"There is no {model.__name__} {pk!r} on {database!r}. {hint}") from error
-
-
-def _check_alias(alias: str) -> None:
-    if alias not in connections:
-        raise CommandError(
-            f"{alias!r} is no database of this project. Choose one of: {', '.join(connections)}."
-        )
-
-
-def _check_database(alias: str) -> None:
-    _check_alias(alias)
-    try:
-        held = recovery.holds(alias)
-    except Error as error:
-        raise CommandError(f"{alias!r} cannot be reached: {error}") from error
-    if not held:
-        raise CommandError(f"{alias!r} has no entry table. Run manage.py migrate --database {alias} first.")
-
-
-# What is printed
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _cells(standing: Standing) -> tuple[str, ...]:
-    numbers = (standing.rows, standing.overdue, standing.parked)
-    return (
-        standing.model,
-        standing.field,
-        standing.state,
-        *map(str, numbers),
-        age(standing.oldest, timezone.now()),
-    )
-
-
-def age(since: datetime, now: datetime) -> str:
-    """How long ago, in the largest unit that says something: ``3d``, ``14h``, ``5m``, ``12s``."""
-    seconds = max(int((now - since).total_seconds()), 0)
-    units = (("d", 86_400), ("h", 3_600), ("m", 60))
-    return next((f"{seconds // size}{unit}" for unit, size in units if seconds >= size), f"{seconds}s")
-
-
-def _told(done: Sweep) -> str:
-    told = f"{done.rung} rung, {done.adopted} adopted"
-    return f"{told}, {done.unsent} could not be sent" if done.unsent else told
+def _counting(findings: Iterable[Violation], levels: Counter[str]) -> Iterator[Violation]:
+    for finding in findings:
+        levels[finding.level] += 1
+        yield finding
 
 
 def _batches(using: str) -> int:

@@ -1,8 +1,10 @@
 """``python -m integration.demo`` on generated repositories, against what git itself says of them."""
 
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 
 import pytest
 
@@ -111,6 +113,24 @@ def test_an_empty_repository_fails_the_team_and_is_retried_once_it_has_a_commit(
     assert "\x1b" not in retried.output
 
 
+def wait_for(database, state):
+    """Wait until the team is in a state, as its database says."""
+    asked, until = "SELECT onboarding_pipeline_status FROM onboarding_team", time.monotonic() + 30
+    with closing(sqlite3.connect(database, timeout=10)) as connection:
+        while connection.execute(asked).fetchone() != (state,):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def listening():
+    """Start processes that hear an interrupt: those of a run that a shell put in the background do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 @pytest.mark.slow
 def test_an_interrupted_run_says_so_and_the_next_one_goes_on(repository, tmp_path):
     database = tmp_path / "kept.sqlite3"
@@ -123,9 +143,12 @@ def test_an_interrupted_run_says_so_and_the_next_one_goes_on(repository, tmp_pat
     for line in process.stdout:
         if "A new team" in line:
             break
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=30)
+    try:
+        wait_for(database, "syncing_members")
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130, rest
     assert "goes on from there" in rest
     assert "Traceback" not in rest
