@@ -84,7 +84,21 @@ def services(session: nox.Session) -> None:
     """
     install(session, "demo", "postgresql", "mariadb", "redis", "test")
     session.env["ONWARD_EXPECT_SERVICES"] = os.environ.get("ONWARD_EXPECT_SERVICES", SERVICES)
-    pytest(session, stage(session), "-m", "services")
+    pytest(session, stage(session), "-n", "3", "--dist", "worksteal", "-m", "services")
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Storm real workers: `nox -s chaos -- --seconds 60 --broker redis --json storm.json`.
+
+    PostgreSQL and Redis are started for it where their programs are installed; else, and for RabbitMQ, the
+    servers at POSTGRESQL_URL, REDIS_URL and AMQP_URL are used, and not restarted.
+    """
+    install(session, "postgresql", "redis")
+    # The checkout's packages must not be found: the installed ones are stormed.
+    session.env.update(PYTHONPATH=str(stage(session).resolve()), PYTHONSAFEPATH="1")
+    with session.chdir(session.invoked_from):
+        session.run("python", "-m", "chaos", *session.posargs)
 
 
 @nox.session
