@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from integration import stage
 from integration.dispatch import set_publisher
-from integration.testing import _commit_callbacks
+from integration.testing.running import commit_callbacks
 
 
 class Mailbox:
@@ -19,7 +19,7 @@ class Mailbox:
 
     def commit(self):
         """Let what waits for the commit happen, although a test case never commits."""
-        _commit_callbacks("default")
+        commit_callbacks("default")
         return self.messages
 
     def deliver(self):

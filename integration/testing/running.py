@@ -1,16 +1,4 @@
-"""For the tests of a project: dispatched stages run inline, in the test's own process and transaction.
-
-With pytest, name this module in ``conftest.py`` and ask for the fixture::
-
-    pytest_plugins = ["integration.testing"]
-
-    def test_a_paper_is_published(db, stages):
-        paper = Paper.objects.create()
-        paper.submit()
-        stages.run()
-
-With Django's test classes, inherit `StagesMixin` and call ``self.run_stages()``.
-"""
+"""Dispatched stages run inline, in the test's own process and transaction."""
 
 from __future__ import annotations
 
@@ -24,7 +12,7 @@ if TYPE_CHECKING:
     from integration.inline import Inline
     from integration.stage import Outcome
 
-__all__ = ["Stages", "StagesMixin", "inline_stages", "stages"]
+__all__ = ["Stages", "StagesMixin", "commit_callbacks", "inline_stages"]
 
 logger = logging.getLogger("statemachine")
 
@@ -45,12 +33,12 @@ class Stages:
         Returns:
             Each message with what became of it, since the last call.
         """
-        _commit_callbacks(using)
+        commit_callbacks(using)
         outcomes, self._inline.outcomes = self._inline.outcomes, []
         return outcomes
 
 
-def _commit_callbacks(using: str) -> None:
+def commit_callbacks(using: str) -> None:
     from django.db import connections
 
     connection = connections[using]
@@ -93,16 +81,3 @@ class StagesMixin:
 
     def run_stages(self, *, using: str = "default") -> list[tuple[Message, Outcome]]:
         return self.stages.run(using=using)  # type: ignore[no-any-return]
-
-
-try:
-    import pytest
-except ImportError:  # Django's test classes need no pytest
-    pass
-else:
-
-    @pytest.fixture
-    def stages() -> Iterator[Stages]:
-        """Dispatched stages, run inline."""
-        with inline_stages() as running:
-            yield running
