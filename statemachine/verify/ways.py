@@ -1,0 +1,109 @@
+"""Where runs get to: states that none enters, states that none leaves, and ends that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from statemachine.graph import Finding
+from statemachine.verify.search import Search
+from statemachine.verify.wording import either
+
+__all__ = [
+    "every_final_state_is_an_end",
+    "every_run_can_reach_a_goal",
+    "every_state_can_be_left",
+    "every_state_is_reachable",
+]
+
+
+def every_state_is_reachable(search: Search) -> Iterator[Finding]:
+    """For every state some run enters it: EF state in CTL.
+
+    Breadth-first search from the initial state, O(states + edges) (Clarke, Emerson, Sistla 1986). An edge
+    whose guard never passes still counts.
+    """
+    for at in [at for at, rank in enumerate(search.rank) if rank < 0]:
+        name = search.states[at].name
+        yield search.finding(
+            "reachable",
+            at,
+            msg=f"No run enters {name!r}: {_why_unreachable(search, name)}.",
+            hint=f"Declare an edge to {name!r} from a state that runs enter, or delete it.",
+        )
+
+
+def _why_unreachable(search: Search, name: str) -> str:
+    entering = [edge for edge in search.graph.incoming[name] if edge.source != name]
+    hidden = next((edge for edge in entering if search.rank[search.number[edge.source]] >= 0), None)
+    if hidden:
+        return f"{hidden} is hidden by an earlier edge of {hidden.trigger!r} without conditions"
+    if entering:
+        return f"edges lead to it from {either(edge.source for edge in entering)} only, where no run is"
+    return "no edge leads to it"
+
+
+def every_run_can_reach_a_goal(search: Search) -> Iterator[Finding]:
+    """From every reachable state that is not final some path leads to a goal: AG (final or EF goal) in CTL.
+
+    Backward reachability from the goals, O(states + edges) (Clarke, Emerson, Sistla 1986). A final state is
+    an end that was declared, so nothing is asked of it. It does not say that a run *will* reach a goal:
+    guards and tasks are outside the graph, and a loop that can be left may be run through for ever.
+    """
+    graph = search.graph
+    if not graph.goals:
+        yield search.finding(
+            "can-reach-goal",
+            search.number[graph.initial],
+            msg="There is no goal and no final state, so no run can ever reach its end.",
+            hint="Name what every run means to reach: goal='...'; of a cycle, a state that must come again.",
+        )
+        return
+    goals = either(graph.goals)
+    stuck = [at for at, hopeful in enumerate(search.hopeful) if not hopeful and search.rank[at] >= 0]
+    for at in stuck:
+        state = search.states[at]
+        if not state.final:
+            yield search.finding(
+                "can-reach-goal",
+                at,
+                msg=f"No path leads from {state.name!r} to {goals}: a run that is there never gets it done.",
+                hint=f"Declare an edge that leads from {state.name!r} towards {goals}; "
+                "if a run may end otherwise, name that end as a goal too.",
+            )
+
+
+def every_state_can_be_left(search: Search) -> Iterator[Finding]:
+    """For every state that is neither final nor a goal an edge to another state exists: AG (end or EX other).
+
+    One look at each state from which no goal can be reached; internal edges and those back to the same
+    state do not leave it.
+    """
+    # What leads to a goal elsewhere is left on the way.
+    for at in [at for at, hopeful in enumerate(search.hopeful) if not hopeful]:
+        if at not in search.ends and not search.leaving(at):
+            name = search.states[at].name
+            yield search.finding(
+                "can-be-left",
+                at,
+                msg=f"{name!r} is a dead end: no edge leaves it, and it is neither final nor a goal.",
+                hint=f"Declare an edge that leaves {name!r}, or mark it with final=True.",
+            )
+
+
+def every_final_state_is_an_end(search: Search) -> Iterator[Finding]:
+    """For every final state no edge to another state exists: AG (final -> not EX other) in CTL.
+
+    One look at each final state. The path shown goes one edge too far: out of the final state.
+    """
+    for at, state in enumerate(search.states):
+        if state.final and (leaving := search.leaving(at)):
+            found = search.finding(
+                "final-is-an-end",
+                at,
+                msg=f"{state.name!r} is final, yet {either(edge.trigger for edge in leaving)} leaves it.",
+                hint="A source of '*' takes final states along: list the sources, or drop final=True.",
+                level="warning",
+            )
+            # A path of no edges is falsy.
+            yield found if found.path is None else replace(found, path=found.path.then(leaving[0]))
