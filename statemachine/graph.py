@@ -98,10 +98,25 @@ class Edge:
 
 @dataclass(frozen=True)
 class Path:
-    """A walk through the graph that prints as a story: where it starts, and the edges taken."""
+    """A walk through the graph that prints as a story: where it starts, and the edges taken.
+
+    Raises:
+        ValueError: The loop does not begin where the walk ends.
+
+    Attributes:
+        start: The state that it starts in.
+        edges: The edges taken, in order.
+        loop: Where the walk goes on for ever: the index in `states` of the state to which its last edge
+            returns, or the last index, when it stays in the last state; None when it just ends.
+    """
 
     start: str
     edges: tuple[Edge, ...] = ()
+    loop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.loop is not None and self.states[self.loop : self.loop + 1] != (self.end,):
+            raise ValueError(f"The walk ends in {self.end!r}, and cannot go on from its state {self.loop}.")
 
     @property
     def end(self) -> str:
@@ -125,6 +140,9 @@ class Path:
     def __str__(self) -> str:
         lines = [f"starts in {self.start!r}"]
         lines += [f"{edge.trigger}() moves it to {edge.dest!r}" for edge in self.edges]
+        if self.loop is not None:
+            stays = self.loop == len(self.edges)
+            lines.append("stays there for ever" if stays else f"and so on from {self.loop + 1}, for ever")
         return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
 
@@ -211,6 +229,14 @@ class Graph:
         return _grouped(self, "dest")
 
     @cached_property
+    def open(self) -> Mapping[str, tuple[Edge, ...]]:
+        """The edges that can be taken out of each state: not those behind an unguarded one of their trigger.
+
+        That one is always taken first.
+        """
+        return {state: tuple(_open(edges)) for state, edges in self.outgoing.items()}
+
+    @cached_property
     def phases(self) -> tuple[str, ...]:
         """The phases, in order of their first state."""
         return tuple(dict.fromkeys(s.phase for s in self.states if s.phase is not None))
@@ -246,3 +272,12 @@ def _grouped(graph: Graph, end: Literal["source", "dest"]) -> dict[str, tuple[Ed
     for edge in graph.edges:
         groups[getattr(edge, end)].append(edge)
     return {name: tuple(edges) for name, edges in groups.items()}
+
+
+def _open(edges: tuple[Edge, ...]) -> Iterator[Edge]:
+    closed: set[str] = set()
+    for edge in edges:
+        if edge.trigger not in closed:
+            yield edge
+        if not edge.guards:
+            closed.add(edge.trigger)

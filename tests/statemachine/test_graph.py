@@ -174,6 +174,43 @@ def test_a_walk_that_stays_where_it_starts_is_a_walk():
     assert len(Path("draft")) == 0
 
 
+AGAIN = Edge(trigger="revise", source="checking", dest="draft")
+NOTE = Edge(trigger="note", source="checking", dest="checking", internal=True)
+
+
+@pytest.mark.parametrize(
+    ("edges", "loop", "last"),
+    [
+        ((SUBMIT, AGAIN), 0, "4. and so on from 1, for ever"),
+        ((SUBMIT, NOTE), 1, "4. and so on from 2, for ever"),
+        ((SUBMIT,), 1, "3. stays there for ever"),
+        ((), 0, "2. stays there for ever"),
+    ],
+)
+def test_a_path_may_go_on_for_ever(edges, loop, last):
+    assert str(Path("draft", edges, loop)).splitlines()[-1] == last
+    assert "for ever" not in str(Path("draft", edges))
+    assert len(Path("draft", edges, loop)) == len(edges)
+
+
+@pytest.mark.parametrize("loop", [0, 2, -1])
+def test_a_path_goes_on_from_the_state_that_it_ends_in(loop):
+    with pytest.raises(ValueError, match=f"ends in 'checking', and cannot go on from its state {loop}"):
+        Path("draft", (SUBMIT,), loop)
+
+
+def test_an_edge_behind_an_unguarded_one_of_its_trigger_is_not_open():
+    first = Edge(trigger="go", source="a", dest="b", guards=("sure",))
+    second = Edge(trigger="go", source="a", dest="a")
+    hidden = Edge(trigger="go", source="a", dest="b")
+    other = Edge(trigger="leave", source="a", dest="b")
+    states = (StateValue(name="a"), StateValue(name="b"))
+    edges = (first, second, hidden, other)
+    graph = Graph(name="g", states=states, edges=edges, initial="a", goals=())
+    assert graph.open == {"a": (first, second, other), "b": ()}
+    assert pickle.loads(pickle.dumps(graph)).open == graph.open
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -1,0 +1,191 @@
+"""Formulas about the runs of a graph, in the words of temporal logic (CTL), as frozen values.
+
+The limits first. A guard is a free choice: it may pass or refuse whenever it is asked. Time counts
+transitions: *next* is after the next one, whenever that is. ``to_state``, which may put a row anywhere, is
+no edge, so no formula speaks of it. A formula is about the declaration; what a task does is outside.
+
+An atom is a state, a tag or a phase, and holds in the states of that name, with that tag, in that phase.
+Wherever a formula is taken, its text is too: ``AG("dashboard")`` is ``parse("AG dashboard")``. Formulas and
+properties can be compared, hashed and pickled, and ``parse(str(formula)) == formula``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from statemachine.errors import DeclarationError
+from statemachine.formula import (
+    AF,
+    AG,
+    AU,
+    AX,
+    EF,
+    EG,
+    EU,
+    EX,
+    And,
+    Atom,
+    Constant,
+    Formula,
+    Implies,
+    Not,
+    Or,
+    as_formula,
+    listed,
+    suggested,
+)
+from statemachine.notation import parse
+
+if TYPE_CHECKING:
+    from statemachine.graph import Graph
+
+__all__ = [
+    "AF",
+    "AG",
+    "AU",
+    "AX",
+    "EF",
+    "EG",
+    "EU",
+    "EX",
+    "IN_THE_END",
+    "And",
+    "Atom",
+    "Constant",
+    "Fairness",
+    "Formula",
+    "Implies",
+    "Not",
+    "Or",
+    "Property",
+    "always",
+    "check_names",
+    "eventually",
+    "false",
+    "leads_to",
+    "parse",
+    "phase",
+    "sometimes",
+    "state",
+    "tag",
+    "true",
+]
+
+true = Constant(True)
+false = Constant(False)
+
+
+def state(name: str) -> Atom:
+    """The row is in that state."""
+    return Atom(name, "state")
+
+
+def tag(name: str) -> Atom:
+    """The state has that tag."""
+    return Atom(name, "tag")
+
+
+def phase(name: str) -> Atom:
+    """The state is in that phase."""
+    return Atom(name, "phase")
+
+
+class Fairness(Enum):
+    """Which edges a run is assumed to take, other than those of named triggers."""
+
+    IN_THE_END = "in the end"
+    """Those that a worker, a person or a timer takes in the end.
+
+    The ``done`` edges of a state with a task, and every edge out of a state that waits. Not the ``failed``
+    edges, nor what else leaves a state while its task runs, nor what leaves a final state.
+    """
+
+
+IN_THE_END = Fairness.IN_THE_END
+
+
+@dataclass(frozen=True, init=False)
+class Property:
+    """A formula that is to hold in the initial state.
+
+    Attributes:
+        formula: The formula, or its text.
+        name: What it is called; may be empty.
+        fair: Which edges are taken in the end: a run that is in a state again and again takes each of its
+            fair edges again and again, a guarded one too. `IN_THE_END`, the triggers of the edges, or None
+            to assume nothing.
+    """
+
+    formula: Formula
+    name: str = ""
+    fair: Fairness | tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        formula: Formula | str,
+        *,
+        name: str = "",
+        fair: Fairness | str | Iterable[str] | None = None,
+    ) -> None:
+        object.__setattr__(self, "formula", as_formula(formula))
+        object.__setattr__(self, "name", name)
+        triggers = (fair,) if isinstance(fair, str) else fair
+        known = triggers is None or isinstance(triggers, Fairness)
+        object.__setattr__(self, "fair", triggers if known else tuple(triggers))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        title = f"{self.name}: {self.formula}" if self.name else str(self.formula)
+        if self.fair is None:
+            return title
+        fair = self.fair.value if isinstance(self.fair, Fairness) else ", ".join(self.fair)
+        return f"{title} (fair: {fair})"
+
+
+def always(p: Formula | str, *, name: str = "") -> Property:
+    """In every state that a run can reach p holds: ``AG p``."""
+    return Property(AG(p), name=name)
+
+
+def sometimes(p: Formula | str, *, name: str = "") -> Property:
+    """Some run comes to where p holds: ``EF p``."""
+    return Property(EF(p), name=name)
+
+
+def eventually(
+    p: Formula | str, *, name: str = "", fair: Fairness | str | Iterable[str] | None = IN_THE_END
+) -> Property:
+    """Every fair run comes to where p holds: ``AF p``."""
+    return Property(AF(p), name=name, fair=fair)
+
+
+def leads_to(
+    p: Formula | str,
+    q: Formula | str,
+    *,
+    name: str = "",
+    fair: Fairness | str | Iterable[str] | None = IN_THE_END,
+) -> Property:
+    """Whenever p holds, every fair run comes to where q holds, then or later: ``AG(p -> AF q)``."""
+    return Property(AG(Implies(p, AF(q))), name=name, fair=fair)
+
+
+def check_names(graph: Graph, checked: Formula | Property | str) -> None:
+    """Refuse what the graph does not have; of a property, its fair triggers too.
+
+    Raises:
+        DeclarationError: There is nothing of a name, or a bare name is unclear.
+    """
+    formula = checked.formula if isinstance(checked, Property) else as_formula(checked)
+    for atom in formula.atoms():
+        atom.states_in(graph)
+    if isinstance(checked, Property) and isinstance(checked.fair, tuple):
+        triggers = dict.fromkeys(edge.trigger for edge in graph.edges)
+        for trigger in checked.fair:
+            if trigger not in triggers:
+                raise DeclarationError(
+                    f"The graph {graph.name!r} has no trigger {trigger!r}, which {checked!s} calls fair.",
+                    hint=f"{suggested(trigger, triggers)}Declared are: {listed(list(triggers)) or 'none'}.",
+                )
