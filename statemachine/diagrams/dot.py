@@ -10,6 +10,7 @@ from unicodedata import east_asian_width
 from statemachine.diagrams.sketch import (
     ARROWS,
     FAINT,
+    FONTS,
     INK,
     STATES,
     Arrow,
@@ -71,8 +72,8 @@ def _digraph(sketch: Sketch, label: Label) -> str:
     graph = sketch.graph
     lines = [
         f"digraph {_quoted(graph.name)} {{",
-        "  graph [rankdir=LR, ranksep=0.3, nodesep=0.3, labelloc=t, bgcolor=white, outputorder=nodesfirst, "
-        f"label={label([graph.name or 'states'], [])}, {_font(14, INK)}]",
+        f"  graph [rankdir={sketch.direction}, ranksep=0.3, nodesep=0.3, labelloc=t, bgcolor=white, "
+        f"outputorder=nodesfirst, label={label([graph.name or 'states'], [])}, {_font(14, INK)}]",
         f'  node [shape=box, style="rounded,filled", margin="0.17,0.07", {_font(_BIG, INK)}]',
         f"  edge [arrowsize=0.7, {_font(_SMALL, FAINT)}]",
         *_states(sketch, label),
@@ -88,7 +89,9 @@ def _digraph(sketch: Sketch, label: Label) -> str:
 def _states(sketch: Sketch, label: Label) -> Iterator[str]:
     for number, phase in enumerate(sketch.graph.phases):
         yield f"  subgraph cluster_{number} {{"
-        yield f'    graph [label={label([phase], [])}, style=rounded, color="{_FRAME}", margin=14]'
+        # Not so wide that the happy path would cross it on its way down.
+        title = f"label={label(wrapped(phase) if sketch.direction == 'TB' else [phase], [])}, labeljust=l"
+        yield f'    graph [{title}, style=rounded, color="{_FRAME}", margin=14]'
         yield from (f"  {_state(sketch, state, label)}" for state in sketch.framed(phase))
         yield "  }"
     yield from (_state(sketch, state, label) for state in sketch.unframed)
@@ -113,9 +116,8 @@ def _arrow(arrow: Arrow, label: Label) -> str:
     tooltip = _quoted("\n".join(map(str, arrow.edges)))
     attributes = [f'color="{ARROWS[arrow.line]}"', *_LINES[arrow.line], f"tooltip={tooltip}"]
     if arrow.label:
-        lines = [" / ".join(arrow.label)] if arrow.both else arrow.label
         # Room before the line and before its head, which Graphviz leaves out of the label's width.
-        attributes.append(f"label={label([f'{_GAP}{line}{_GAP}{_GAP}' for line in lines], [])}")
+        attributes.append(f"label={label([f'{_GAP}{line}{_GAP}{_GAP}' for line in arrow.lines], [])}")
     if arrow.both:
         attributes.append("dir=both")
     if not arrow.holds:
@@ -124,8 +126,7 @@ def _arrow(arrow: Arrow, label: Label) -> str:
 
 
 def _font(size: int, colour: str) -> str:
-    # Graphviz knows how wide these letters are where no fonts are installed.
-    return f'fontname="Helvetica,Arial,sans-serif", fontsize={size}, fontcolor="{colour}"'
+    return f'fontname="{FONTS}", fontsize={size}, fontcolor="{colour}"'
 
 
 def _quoted(text: str) -> str:

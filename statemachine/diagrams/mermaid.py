@@ -29,7 +29,7 @@ _LINES: Mapping[Line, str] = {"happy": "==>", "failure": "-.->", "aside": "-->",
 
 def to_mermaid(sketch: Sketch) -> str:
     ids = {state.name: _id(index, state.name) for index, state in enumerate(sketch.graph)}
-    lines = ["flowchart LR"]
+    lines = [f"flowchart {sketch.direction}"]
     for number, phase in enumerate(sketch.graph.phases):
         lines.append(f'  subgraph phase{number} ["{_entities(phase)}"]')
         lines += [f"  {_state(sketch, state, ids)}" for state in sketch.framed(phase)]
@@ -56,7 +56,7 @@ def _state(sketch: Sketch, state: StateValue, ids: Mapping[str, str]) -> str:
 def _arrow(arrow: Arrow, ids: Mapping[str, str]) -> str:
     head = _LINES[arrow.line]
     shaft = f"<{head}" if arrow.both else head
-    label = (" / " if arrow.both else "<br/>").join(map(_entities, arrow.label))
+    label = "<br/>".join(map(_entities, arrow.lines))
     said = f'|"{label}"|' if label else ""
     return f"  {ids[arrow.source]} {shaft}{said} {ids[arrow.dest]}"
 

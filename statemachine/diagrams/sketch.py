@@ -6,18 +6,19 @@ import heapq
 import re
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from itertools import count
-from typing import Literal
+from typing import Literal, TypeVar
 
 from statemachine.graph import Edge, Graph, Path, StateValue
 
 __all__ = [
     "ARROWS",
     "FAINT",
+    "FONTS",
     "INK",
     "STATES",
     "Arrow",
@@ -31,6 +32,8 @@ __all__ = [
 
 Kind = Literal["goal", "failure", "final", "working", "waiting", "plain"]
 Line = Literal["happy", "failure", "aside", "internal"]
+Direction = Literal["LR", "TB"]
+_T = TypeVar("_T")
 # Source, destination, and whether it is internal.
 Ends = tuple[str, str, bool]
 
@@ -50,10 +53,17 @@ ARROWS: Mapping[Line, str] = {
     "internal": "#cbd5e1",
 }
 INK, FAINT = "#0f172a", "#64748b"
+# Graphviz knows how wide these letters are where no fonts are installed.
+FONTS = "Helvetica,Arial,sans-serif"
 
 # From this many on, arrows that say the same about one state are a fan: only the middle one says it.
 _FAN = 3
+# A fan of so many is a thicket: only its middle arrow is drawn, and the states at its other ones say so.
+_THICKET = 9
+# What goes from left to right up to so many states would be wider than a page beyond.
+_ABREAST = 6
 _WIDTH = 16
+_SMALL_WIDTH, _ARROW_WIDTH = 44, 28
 
 
 def happy_path(graph: Graph) -> Path:
@@ -116,6 +126,12 @@ class Arrow:
     both: bool = False
     holds: bool = False
 
+    @property
+    def lines(self) -> list[str]:
+        """The label, broken into lines that keep the drawing narrow."""
+        said = [" / ".join(self.label)] if self.both and self.label else self.label
+        return [line for text in said for line in wrapped(text, _ARROW_WIDTH)]
+
     def with_back(self, back: Arrow) -> Arrow:
         label = tuple(dict.fromkeys(self.label + back.label))
         return replace(self, edges=self.edges + back.edges, label=label, both=True)
@@ -132,6 +148,11 @@ class Sketch:
     def main(self) -> Mapping[str, int]:
         """The states of the happy path, each with its position on it."""
         return {state: position for position, state in enumerate(self.happy.states)}
+
+    @property
+    def direction(self) -> Direction:
+        """Where the happy path leads: from left to right, or from top to bottom when it is long."""
+        return "LR" if len(self.main) <= _ABREAST else "TB"
 
     @cached_property
     def kinds(self) -> Mapping[str, Kind]:
@@ -161,13 +182,24 @@ class Sketch:
         phase = [state.phase] if state.phase and self.kinds[state.name] == "failure" else []
         if state.works:
             # The modules that tasks are in are left out: they make the drawing wide.
-            return phase + [str(step)[step.task.rfind(".") + 1 :] for step in state.steps]
-        return phase + ([f"waits for {state.waits_for}"] if state.waits_for else [])
+            said = phase + [str(step)[step.task.rfind(".") + 1 :] for step in state.steps]
+        else:
+            said = phase + ([f"waits for {state.waits_for}"] if state.waits_for else [])
+        said += self._thicket.get(state.name, [])
+        return [line for text in said for line in wrapped(text, _SMALL_WIDTH)]
 
     @cached_property
     def arrows(self) -> tuple[Arrow, ...]:
-        """In order of the first edge of each."""
-        return tuple(self._labelled(self._held(self._paired(self._joined()))))
+        """In order of the first edge of each; those of a thicket are not among them."""
+        return tuple(
+            replace(arrow, label=()) if arrow in self._silent else arrow
+            for arrow in self._all_arrows
+            if arrow not in self._hidden
+        )
+
+    @cached_property
+    def _all_arrows(self) -> list[Arrow]:
+        return self._held(self._paired(self._joined()))
 
     def _joined(self) -> dict[Ends, Arrow]:
         """One arrow for all edges from one state to another."""
@@ -245,27 +277,50 @@ class Sketch:
             held[anchor] = replace(held[anchor], holds=True)
         return held
 
-    def _labelled(self, arrows: list[Arrow]) -> Iterator[Arrow]:
-        """Let the middle arrow of a fan speak for all of it."""
-        fans: dict[tuple[object, ...], list[int]] = defaultdict(list)
-        for index, arrow in enumerate(arrows):
+    @cached_property
+    def _fans(self) -> list[list[Arrow]]:
+        """Arrows that say the same about one state that failures lead to."""
+        fans: dict[tuple[object, ...], list[Arrow]] = defaultdict(list)
+        for arrow in self._all_arrows:
             if arrow.line == "failure":
-                fans["into", arrow.dest, arrow.label].append(index)
+                fans["into", arrow.dest, arrow.label].append(arrow)
             elif arrow.line == "aside" and arrow.source in self._failed_into:
-                fans["from", arrow.source, arrow.label].append(index)
-        silent = {
-            index for fan in fans.values() if len(fan) >= _FAN for index in fan if index != _middle(fan)
-        }
-        for index, arrow in enumerate(arrows):
-            yield replace(arrow, label=()) if index in silent else arrow
+                fans["from", arrow.source, arrow.label].append(arrow)
+        return [fan for fan in fans.values() if len(fan) >= _FAN]
+
+    @cached_property
+    def _silent(self) -> frozenset[Arrow]:
+        """All of a fan but the middle arrow, which speaks for it."""
+        return frozenset(arrow for fan in self._fans for arrow in fan if arrow != _middle(fan))
+
+    @cached_property
+    def _hidden(self) -> frozenset[Arrow]:
+        return frozenset(
+            arrow
+            for fan in self._fans
+            if len(fan) >= _THICKET
+            for arrow in fan
+            if arrow != _middle(fan) and not arrow.holds
+        )
+
+    @cached_property
+    def _thicket(self) -> Mapping[str, list[str]]:
+        """What states say in place of an arrow to the state that many failures lead to."""
+        said: dict[str, list[str]] = defaultdict(list)
+        for arrow in (arrow for arrow in self._all_arrows if arrow in self._hidden):
+            into = arrow.dest in self._failed_into
+            here, there = (arrow.source, arrow.dest) if into else (arrow.dest, arrow.source)
+            sign = "\N{RIGHTWARDS ARROW}" if into else "\N{LEFTWARDS ARROW}"
+            said[here].append(f"{' / '.join(arrow.label)} {sign} {self.graph[there].label or there}")
+        return said
 
 
 def _fan(edge: Edge, hubs: frozenset[str]) -> tuple[str, str, str]:
     return ("from", edge.source, edge.trigger) if edge.source in hubs else ("into", edge.dest, edge.trigger)
 
 
-def _middle(indexes: list[int]) -> int:
-    return indexes[(len(indexes) - 1) // 2]
+def _middle(items: Sequence[_T]) -> _T:
+    return items[(len(items) - 1) // 2]
 
 
 def _spoken(delay: timedelta) -> str:
@@ -278,9 +333,12 @@ def _spoken(delay: timedelta) -> str:
     return " ".join(parts[:2]) or str(delay)
 
 
-def wrapped(text: str) -> list[str]:
+def wrapped(text: str, width: int = _WIDTH) -> list[str]:
     """Break into lines that keep the drawing narrow; a long word stays whole."""
-    lines = [textwrap.wrap(line, _WIDTH, break_long_words=False) for line in text.splitlines()]
+    lines = [
+        textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    ]
     return [part for line in lines for part in line] or [text]
 
 

@@ -93,7 +93,14 @@ def test_draw_takes_the_format_from_the_suffix(manage, tmp_path):
     manage("draw", "papers.Paper", "--output", tmp_path / "paper.dot")
     assert (tmp_path / "paper.dot").read_text() == draw(review.graph, "dot")
     with pytest.raises(CommandError, match="does not say which format"):
-        manage("draw", "papers.Paper", "--output", tmp_path / "paper.png")
+        manage("draw", "papers.Paper", "--output", tmp_path / "paper.pdf")
+
+
+def test_draw_writes_a_png_to_a_file_and_never_prints_it(manage, tmp_path):
+    manage("draw", "papers.Paper", "--output", tmp_path / "paper.png")
+    assert (tmp_path / "paper.png").read_bytes().startswith(b"\x89PNG\r\n")
+    with pytest.raises(CommandError, match=r"A PNG is no text, .* --output FILE\.png"):
+        manage("draw", "papers.Paper", "--format", "png")
 
 
 def test_draw_says_why_a_file_cannot_be_written(manage, tmp_path):
@@ -462,7 +469,7 @@ def test_to_state_refuses_a_row_that_is_not_where_it_is_expected(manage):
         (["verify", "papers.Remark"], r"papers\.Remark has: none\. Choose a model that has one\."),
         (["draw", "papers.Journal"], r"papers\.Journal has: status, print_status\. Name one of them\."),
         (["draw", "papers.Paper.state"], r"papers\.Paper has: status\. Name one of them\."),
-        (["draw", "papers.Paper", "--format", "png"], r"invalid choice: 'png'"),
+        (["draw", "papers.Paper", "--format", "pdf"], r"invalid choice: 'pdf'"),
         (
             ["status", "--database", "nowhere"],
             r"'nowhere' is no database of this project\. Choose one of: default",

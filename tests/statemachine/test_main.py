@@ -134,6 +134,16 @@ def test_the_suffix_of_the_file_says_the_format(
     assert capsys.readouterr().out == ""
 
 
+def test_a_png_is_written_to_a_file_and_never_printed(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["draw", "shop_machines:papers", "--output", "a.png"]) == 0
+    assert (directory / "a.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert complaint(capsys, "draw", "shop_machines:papers", "--format", "png") == (
+        "error: A PNG is no text, so it cannot be printed. Write it to a file: --output FILE.png.\n"
+    )
+
+
 def test_a_markdown_file_gets_a_block_of_mermaid(directory: Path) -> None:
     assert main(["draw", "shop_machines:papers", "--output", "a.md"]) == 0
     assert (directory / "a.md").read_text(encoding="utf-8") == f"```mermaid\n{draw(PAPERS)}```\n"
@@ -230,11 +240,11 @@ def test_what_is_no_machine_is_refused(name: str, kind: str, capsys: pytest.Capt
 def test_a_suffix_that_says_no_format_is_refused_and_nothing_is_written(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert complaint(capsys, "draw", "shop_machines:papers", "--output", "a.png") == (
-        "error: The suffix of 'a.png' does not say which format to write. "
-        "End it in .mmd, .md, .dot, .gv, .svg, or pass --format.\n"
+    assert complaint(capsys, "draw", "shop_machines:papers", "--output", "a.pdf") == (
+        "error: The suffix of 'a.pdf' does not say which format it is. "
+        "End it in .mmd, .md, .dot, .gv, .svg, .png, or pass --format.\n"
     )
-    assert not (directory / "a.png").exists()
+    assert not (directory / "a.pdf").exists()
 
 
 def test_a_file_that_cannot_be_written_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +253,7 @@ def test_a_file_that_cannot_be_written_is_refused(capsys: pytest.CaptureFixture[
     )
 
 
-@pytest.mark.parametrize("arguments", [[], ["prove", "a:b"], ["verify"], ["draw", "a:b", "--format", "png"]])
+@pytest.mark.parametrize("arguments", [[], ["prove", "a:b"], ["verify"], ["draw", "a:b", "--format", "pdf"]])
 def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

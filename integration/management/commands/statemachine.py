@@ -42,8 +42,8 @@ from integration.management.printing import (
 from integration.prune import prunable, prune
 from integration.status import Health, Standing
 from statemachine import StaleState, StateMachineError
-from statemachine.__main__ import fenced, format_of
 from statemachine.diagrams import draw
+from statemachine.diagrams.files import as_file, as_text, format_of
 from statemachine.verify import verify
 
 __all__ = ["Command"]
@@ -77,13 +77,12 @@ class Command(BaseCommand):
         try:
             format = format or format_of(output)
             drawing = draw(field_of(field).machine.graph, format)
+            if output is None:
+                self.stdout.write(as_text(drawing))
+            else:
+                output.write_bytes(as_file(drawing, format, output))
         except StateMachineError as error:
             raise CommandError(str(error)) from error
-        if output is None:
-            self.stdout.write(drawing)
-            return
-        try:
-            output.write_text(fenced(drawing, format, output), encoding="utf-8")
         except OSError as error:
             raise CommandError(
                 f"{output} cannot be written: {error.strerror}. Choose another file."
