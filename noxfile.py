@@ -19,6 +19,7 @@ IS_INSTALLED = "import statemachine as s, sys; assert s.__file__.startswith(sys.
 IS_ALONE = "from importlib.util import find_spec as f; assert not any(map(f, ('django', 'celery', 'kombu')))"
 PNG = ("resvg-py", "font-source-sans-pro")
 SERVICES = "postgresql,mariadb,redis,amqp"
+PEER, OTHER_PYTHON = "python-statemachine==3.2.2", "ONWARD_PYTHON_STATEMACHINE"
 
 # pyenv's shims run the active versions only; the interpreters themselves always do.
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
@@ -102,6 +103,17 @@ def chaos(session: nox.Session) -> None:
         session.run("python", "-m", "chaos", *session.posargs)
 
 
+@nox.session(python=AVAILABLE[-1][0])
+def bench(session: nox.Session) -> None:
+    """Compare with a floor and with what others offer: `nox -s bench -- verify --json bench.json`."""
+    install(session, "bench")
+    session.env[OTHER_PYTHON] = python_statemachine(session)
+    # The checkout's packages must not be found: the installed ones are measured.
+    session.env.update(PYTHONPATH=str(stage(session).resolve()), PYTHONSAFEPATH="1")
+    with session.chdir(session.invoked_from):
+        session.run("python", "-m", "benchmarks", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check format, style, types and the direction of imports."""
@@ -181,6 +193,16 @@ def transitions_sdist(session: nox.Session) -> Path:
         shutil.unpack_archive(sdists / f"{name}.tar.gz", sdists, filter="data")
         shutil.move(sdists / name, folder)
     return folder
+
+
+def python_statemachine(session: nox.Session) -> str:
+    """The interpreter of an environment for what has the name of our import package; made once."""
+    folder = session.cache_dir.resolve() / f"{PEER.replace('==', '-')}-py{session.python}"
+    python = str(folder / "bin" / "python")
+    if not any(folder.glob("lib/*/site-packages/statemachine")):
+        session.run("python", "-m", "venv", "--clear", str(folder))
+        session.run(python, "-m", "pip", "install", "--quiet", PEER, external=True)
+    return python
 
 
 def pytest(session: nox.Session, checkout: Path, *options: str) -> None:

@@ -47,6 +47,7 @@ NOT_RUN = {
     'pip install ".[demo]" && python -m integration.demo': "a part of the continuous integration of its own",
     'pip install "nox[uv]" && nox -s tests': "these are the tests",
     "nox -s chaos -- --seconds 60 --broker redis --json storm.json": "a storm takes a minute",
+    "nox -s bench -- verify --json bench.json": "what it measures are minutes on an idle machine",
 }
 """Commands that are not run, each with the reason."""
 
