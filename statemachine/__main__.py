@@ -1,4 +1,4 @@
-"""``python -m statemachine``: verify or draw a machine from the command line."""
+"""``python -m statemachine``: verify, draw or export a machine from the command line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from statemachine.diagrams import FORMATS, draw
+from statemachine import diagrams, export
 from statemachine.diagrams.files import as_file, as_text, format_of
+from statemachine.diagrams.kept import check, keep
 from statemachine.errors import DeclarationError, StateMachineError
 from statemachine.graph import Graph
 from statemachine.verify import verify
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 when it did what was asked, 1 when a property does not hold, 2 when it could not be asked.
+        0 when it did what was asked, 1 when a property does not hold or a drawing shows something else, 2
+        when it could not be asked.
     """
     options = _parser().parse_args(arguments)
     # As Python does for a script, and not for an installed command.
@@ -37,16 +39,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m statemachine", description="Verify or draw a machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m statemachine", description="Verify, draw or export a machine."
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
     verifying = commands.add_parser("verify", help="prove that no run gets stuck, or show how one does")
     verifying.set_defaults(run=_verify)
     drawing = commands.add_parser("draw", help="draw the states and the edges between them")
     drawing.set_defaults(run=_draw)
-    drawing.add_argument("--format", choices=tuple(FORMATS), help="by the suffix of FILE, or mermaid")
-    drawing.add_argument("--output", type=Path, metavar="FILE", help="write there, and not to the terminal")
-    for command in (verifying, drawing):
-        command.add_argument("machine", metavar="module:machine", help="such as papers.machine:review")
+    drawing.add_argument(
+        "--format", choices=tuple(diagrams.FORMATS), help="by the suffix of FILE, or mermaid"
+    )
+    place = drawing.add_mutually_exclusive_group()
+    place.add_argument("--output", type=Path, metavar="FILE", help="write there, and not to the terminal")
+    place.add_argument("--check", type=Path, metavar="FILE", help="fail when FILE shows something else")
+    exporting = commands.add_parser("export", help="write the states and edges for other programs")
+    exporting.set_defaults(run=_export)
+    exporting.add_argument("--format", choices=tuple(export.FORMATS), help="by the suffix of FILE, or json")
+    exporting.add_argument("--output", type=Path, metavar="FILE", help="write there, and not to the terminal")
+    for command in (verifying, drawing, exporting):
+        command.add_argument(
+            "machine",
+            metavar="module:machine",
+            help="such as papers.machine:review, or an exported FILE.json",
+        )
     return parser
 
 
@@ -57,8 +73,13 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _draw(options: argparse.Namespace) -> int:
+    graph = _graph(options.machine)
+    if options.check is not None:
+        comparison = check(graph, options.check, options.format or format_of(options.check))
+        print(comparison)
+        return 0 if comparison.ok else 1
     format = options.format or format_of(options.output)
-    drawing = draw(_graph(options.machine), format)
+    drawing = keep(diagrams.draw(graph, format), graph, format)
     if options.output is None:
         print(as_text(drawing), end="")
     else:
@@ -66,16 +87,29 @@ def _draw(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    text = export.export(_graph(options.machine), options.format or export.format_of(options.output))
+    if options.output is None:
+        print(text, end="")
+    else:
+        options.output.write_bytes(text.encode())
+    return 0
+
+
 def _graph(machine: str) -> Graph:
-    """Import what ``module:attribute`` names.
+    """Import what ``module:attribute`` names, or read what was exported.
 
     Raises:
         DeclarationError: There is no such module or attribute, or it is no machine.
+        OSError: The file cannot be read.
     """
+    if machine.endswith(".json"):
+        return _loaded(Path(machine))
     module, colon, attribute = machine.partition(":")
     if not (module and colon and attribute):
         raise DeclarationError(
-            f"{machine!r} names no machine.", hint="Write module:machine, such as papers.machine:review."
+            f"{machine!r} names no machine.",
+            hint="Write module:machine, such as papers.machine:review, or name an exported FILE.json.",
         )
     found = _attribute(_imported(module), attribute)
     graph = found if isinstance(found, Graph) else getattr(found, "graph", None)
@@ -85,6 +119,13 @@ def _graph(machine: str) -> Graph:
             hint="Name a StateMachine or a Graph.",
         )
     return graph
+
+
+def _loaded(file: Path) -> Graph:
+    try:
+        return export.load(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # the bytes of the file may be no text
+        raise DeclarationError(f"{file}: {error}") from error
 
 
 def _imported(module: str) -> ModuleType:

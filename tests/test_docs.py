@@ -396,6 +396,13 @@ def test_every_verb_and_option_of_the_commands_is_in_the_reference():
         assert {option for option in options - django_own if option not in page} == set(), verb
 
 
+def test_every_key_of_an_exported_graph_is_in_the_reference():
+    from statemachine.export.jsonformat import FIELDS
+
+    page = words("docs/reference/command.md")
+    assert {key for keys in FIELDS.values() for key in keys if key not in page} == set()
+
+
 def test_every_mistake_is_shown_by_the_tests_that_the_page_names():
     named = {word for word in words("docs/explanation/why-not-a-chain.md") if word.startswith("test_")}
     written = (ROOT / "tests/integration/onboarding/test_hand_written.py").read_text()

@@ -17,7 +17,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections, models
 from integration import recovery
 from integration.conf import conf
 from integration.fields import StateField, state_fields
-from statemachine.diagrams import FORMATS
+from statemachine import diagrams, export
 
 __all__ = ["add_verbs", "check_alias", "check_database", "chosen", "field_of", "model_of", "row_of"]
 
@@ -27,6 +27,7 @@ def add_verbs(verbs: Any) -> None:
     for add in (
         _add_verify,
         _add_draw,
+        _add_export,
         _add_status,
         _add_recover,
         _add_to_state,
@@ -44,7 +45,20 @@ def _add_verify(verbs: Any) -> None:
 def _add_draw(verbs: Any) -> None:
     parser = verbs.add_parser("draw", help="Draw a pipeline.")
     parser.add_argument("field", metavar="app.Model[.field]")
-    parser.add_argument("--format", choices=sorted(FORMATS), help="By the suffix of FILE, or mermaid.")
+    parser.add_argument(
+        "--format", choices=sorted(diagrams.FORMATS), help="By the suffix of FILE, or mermaid."
+    )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--output", type=Path, metavar="FILE", help="The terminal by default.")
+    place.add_argument(
+        "--check", type=Path, metavar="FILE", dest="checked", help="Exit 1 when FILE shows something else."
+    )
+
+
+def _add_export(verbs: Any) -> None:
+    parser = verbs.add_parser("export", help="Write a pipeline for other programs.")
+    parser.add_argument("field", metavar="app.Model[.field]")
+    parser.add_argument("--format", choices=sorted(export.FORMATS), help="By the suffix of FILE, or json.")
     parser.add_argument("--output", type=Path, metavar="FILE", help="The terminal by default.")
 
 

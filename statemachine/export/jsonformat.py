@@ -20,7 +20,7 @@ from statemachine.enqueue import Enqueue
 from statemachine.errors import DeclarationError
 from statemachine.graph import Edge, Graph, StateValue
 
-__all__ = ["VERSION", "as_dict", "load", "to_json"]
+__all__ = ["VERSION", "as_dict", "is_json", "load", "to_json"]
 
 VERSION = 1
 
@@ -184,6 +184,15 @@ def _write_argument(value: Any, place: str) -> Any:
         f"{place} is {value!r}, which is nothing that JSON has.",
         hint="Use strings, finite numbers, True, False, None, and tuples of them.",
     )
+
+
+def is_json(value: Any) -> bool:
+    """Whether an argument of a task can be written as JSON, and read back as an equal value."""
+    try:
+        _write_argument(value, "")
+    except DeclarationError:
+        return False
+    return True
 
 
 def _read_argument(found: Any, place: str) -> Any:

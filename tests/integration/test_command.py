@@ -19,6 +19,8 @@ from integration import protocol
 from integration.entries import Entry
 from integration.management.arguments import duration
 from statemachine.diagrams import draw
+from statemachine.diagrams.kept import keep
+from statemachine.export import export
 from tests.integration.test_recovery import unreachable_database
 from tests.papers.machine import printing, review
 from tests.papers.models import Journal, Paper
@@ -72,26 +74,28 @@ def test_verify_fails_on_an_error_finding(manage, monkeypatch):
 # draw
 
 
+def kept(format):
+    """What the command draws: the drawing, with its declaration."""
+    return keep(draw(review.graph, format), review.graph, format)
+
+
 @pytest.mark.parametrize("format", ["mermaid", "dot"])
 def test_draw_prints_the_drawing(manage, format):
-    assert (
-        manage("draw", "papers.Paper.status", "--format", format).strip()
-        == draw(review.graph, format).strip()
-    )
+    assert manage("draw", "papers.Paper.status", "--format", format).strip() == kept(format).strip()
 
 
 def test_draw_is_mermaid_unless_told_otherwise(manage):
-    assert manage("draw", "papers.Paper").strip() == draw(review.graph, "mermaid").strip()
+    assert manage("draw", "papers.Paper").strip() == kept("mermaid").strip()
 
 
 def test_draw_writes_a_file(manage, tmp_path):
     assert manage("draw", "papers.Paper", "--output", tmp_path / "paper.mmd") == ""
-    assert (tmp_path / "paper.mmd").read_text() == draw(review.graph, "mermaid")
+    assert (tmp_path / "paper.mmd").read_text() == kept("mermaid")
 
 
 def test_draw_takes_the_format_from_the_suffix(manage, tmp_path):
     manage("draw", "papers.Paper", "--output", tmp_path / "paper.dot")
-    assert (tmp_path / "paper.dot").read_text() == draw(review.graph, "dot")
+    assert (tmp_path / "paper.dot").read_text() == kept("dot")
     with pytest.raises(CommandError, match="does not say which format"):
         manage("draw", "papers.Paper", "--output", tmp_path / "paper.pdf")
 
@@ -104,8 +108,37 @@ def test_draw_writes_a_png_to_a_file_and_never_prints_it(manage, tmp_path):
 
 
 def test_draw_says_why_a_file_cannot_be_written(manage, tmp_path):
-    with pytest.raises(CommandError, match="cannot be written: No such file or directory"):
+    with pytest.raises(CommandError, match=r"paper\.mmd: No such file or directory\. Choose another"):
         manage("draw", "papers.Paper", "--output", tmp_path / "nowhere" / "paper.mmd")
+
+
+def test_draw_with_check_fails_when_a_file_shows_something_else(manage, tmp_path):
+    file = tmp_path / "paper.svg"
+    manage("draw", "papers.Paper", "--output", file)
+    assert manage("draw", "papers.Paper", "--check", file) == f"{file} shows what is declared.\n"
+    with pytest.raises(CommandError, match=r"(?s)does not show what is declared:.*state 'printed' is new"):
+        manage("draw", "papers.Journal.print_status", "--check", file)
+
+
+def test_draw_with_check_says_why_it_cannot_be_asked(manage, tmp_path):
+    with pytest.raises(CommandError, match=r"paper\.svg: No such file or directory"):
+        manage("draw", "papers.Paper", "--check", tmp_path / "paper.svg")
+    with pytest.raises(CommandError, match=r"not allowed with argument"):
+        manage("draw", "papers.Paper", "--check", "a.svg", "--output", "a.svg")
+
+
+# export
+
+
+def test_export_prints_json_unless_told_otherwise(manage):
+    assert manage("export", "papers.Paper") == export(review.graph, "json")
+
+
+def test_export_writes_a_file(manage, tmp_path):
+    assert manage("export", "papers.Paper", "--output", tmp_path / "paper.json") == ""
+    assert (tmp_path / "paper.json").read_text() == export(review.graph, "json")
+    with pytest.raises(CommandError, match="does not say which format"):
+        manage("export", "papers.Paper", "--output", tmp_path / "paper.txt")
 
 
 # status

