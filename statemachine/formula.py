@@ -260,6 +260,49 @@ class EU(Until):
     symbol = "E"
 
 
+def opened(formula: Formula) -> Formula:
+    """The same formula, said with ``&``, ``|``, ``EX``, ``EU`` and ``EG`` on the outside where it can be.
+
+    The negation of what exists has no such form, and neither has a negated atom: they come back unchanged.
+    """
+    match formula:
+        case EF(p):
+            return EU(Constant(True), p)
+        case Implies(p, q):
+            return Or(_no(p), q)
+        case Not(inner):
+            return _opened_negation(inner)
+    return formula
+
+
+def _opened_negation(formula: Formula) -> Formula:
+    match formula:
+        case Not(p):
+            return opened(p)
+        case And(p, q):
+            return Or(_no(p), _no(q))
+        case Or(p, q):
+            return And(_no(p), _no(q))
+        case Implies(p, q):
+            return And(p, _no(q))
+        case AG(p):
+            return EU(Constant(True), _no(p))
+        case AF(p):
+            return EG(_no(p))
+        case AX(p):
+            return EX(_no(p))
+        case AU(p, q):
+            return Or(EU(_no(q), And(_no(p), _no(q))), EG(_no(q)))
+    return Not(formula)
+
+
+def _no(formula: Formula) -> Formula:
+    match formula:
+        case Not(inner):
+            return inner
+    return Not(formula)
+
+
 def quoted(name: str) -> str:
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
