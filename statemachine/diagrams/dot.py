@@ -11,6 +11,7 @@ from statemachine.diagrams.sketch import (
     ARROWS,
     FAINT,
     FONTS,
+    FRAME,
     INK,
     STATES,
     Arrow,
@@ -28,7 +29,6 @@ __all__ = ["to_dot", "to_svg"]
 Label = Callable[[Sequence[str], Sequence[str]], str]
 
 _BIG, _SMALL = 12, 9
-_FRAME = "#cbd5e1"
 _LIFTED = 'dy="-2" stroke="white" stroke-width="2" paint-order="stroke"'
 _GAP = "\N{NO-BREAK SPACE}"
 
@@ -91,7 +91,7 @@ def _states(sketch: Sketch, label: Label) -> Iterator[str]:
         yield f"  subgraph cluster_{number} {{"
         # Not so wide that the happy path would cross it on its way down.
         title = f"label={label(wrapped(phase) if sketch.direction == 'TB' else [phase], [])}, labeljust=l"
-        yield f'    graph [{title}, style=rounded, color="{_FRAME}", margin=14]'
+        yield f'    graph [{title}, style=rounded, color="{FRAME}", margin=14]'
         yield from (f"  {_state(sketch, state, label)}" for state in sketch.framed(phase))
         yield "  }"
     yield from (_state(sketch, state, label) for state in sketch.unframed)

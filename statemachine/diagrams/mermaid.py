@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from statemachine.diagrams.sketch import (
     ARROWS,
+    FRAME,
     INK,
     STATES,
     Arrow,
@@ -63,6 +64,8 @@ def _arrow(arrow: Arrow, ids: Mapping[str, str]) -> str:
 
 def _styles(sketch: Sketch, ids: Mapping[str, str]) -> Iterator[str]:
     yield f"  style start fill:{INK},stroke:{INK}"
+    for number, _ in enumerate(sketch.graph.phases):
+        yield f"  style phase{number} fill:none,stroke:{FRAME}"
     members: dict[Kind, list[str]] = defaultdict(list)
     for name, kind in sketch.kinds.items():
         members[kind].append(ids[name])

@@ -19,6 +19,7 @@ __all__ = [
     "ARROWS",
     "FAINT",
     "FONTS",
+    "FRAME",
     "INK",
     "STATES",
     "Arrow",
@@ -37,7 +38,7 @@ _T = TypeVar("_T")
 # Source, destination, and whether it is internal.
 Ends = tuple[str, str, bool]
 
-# Fill and border of a state, colour of an arrow, of letters, of small letters.
+# Fill and border of a state, colour of an arrow, of letters, of small letters, of the frame of a phase.
 STATES: Mapping[Kind, tuple[str, str]] = {
     "goal": ("#dcfce7", "#16a34a"),
     "failure": ("#fee2e2", "#dc2626"),
@@ -52,7 +53,7 @@ ARROWS: Mapping[Line, str] = {
     "aside": "#94a3b8",
     "internal": "#cbd5e1",
 }
-INK, FAINT = "#0f172a", "#64748b"
+INK, FAINT, FRAME = "#0f172a", "#64748b", "#cbd5e1"
 # Graphviz knows how wide these letters are where no fonts are installed.
 FONTS = "Helvetica,Arial,sans-serif"
 

@@ -427,6 +427,7 @@ def test_the_mermaid_of_a_small_graph() -> None:
         '  s_checking -.->|"fail"| s_rejected\n'
         '  s_rejected -->|"discard after 30 days"| s_discarded\n'
         "  style start fill:#0f172a,stroke:#0f172a\n"
+        "  style phase0 fill:none,stroke:#cbd5e1\n"
         "  classDef goal fill:#dcfce7,stroke:#16a34a,color:#0f172a\n"
         "  class s_end goal\n"
         "  classDef failure fill:#fee2e2,stroke:#dc2626,color:#0f172a\n"
