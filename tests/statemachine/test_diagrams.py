@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import combinations, pairwise
 
@@ -296,6 +297,18 @@ def test_of_a_thicket_of_failures_one_is_an_arrow_and_the_others_are_words_in_th
     assert label(arrows(drawing)["s4", "failed"]) == "fail / retry"
     assert said == ["s0", "s1", "s2", "s3", "s5", "s6", "s7", "s8"]
     assert len([a for (a, b) in arrows(draw(thicket(8), "dot")) if b == "failed"]) == 8
+
+
+def test_a_thicket_beside_the_happy_path_keeps_its_first_arrow_and_the_middle_one_which_speaks() -> None:
+    beside = thicket(9)
+    edges = (edge("skip", "a", "done"), edge("begin", "a", "s0"), *beside.edges)
+    states = (*plain("a"), *(replace(s, final=s.name == "done") for s in beside.states))
+    drawn = arrows(draw(replace(beside, states=states, edges=edges, initial="a"), "dot"))
+
+    assert [(a, label(rest)) for (a, b), rest in drawn.items() if b == "failed"] == [
+        ("s0", ""),
+        ("s4", "fail / retry"),
+    ]
 
 
 @pytest.mark.parametrize("format", ["mermaid", "dot", "svg"])

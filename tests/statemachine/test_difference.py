@@ -80,6 +80,7 @@ def told(new: Graph, old: Graph = REVIEW) -> list[str]:
         ),
         (with_state("draft", label="A draft"), ["state 'draft': label: 'Draft' -> 'A draft'"]),
         (with_state("draft", phase="one"), ["state 'draft': phase: empty -> 'one'"]),
+        (with_state("draft", formerly=("sketch",)), ["state 'draft': formerly: empty -> 'sketch'"]),
         (with_state("published", final=False), ["state 'published': final: True -> False"]),
         (
             with_state("rejected", after=(timedelta(days=3), "discard")),
@@ -181,6 +182,14 @@ def test_two_states_that_became_one_are_both_renamed() -> None:
         "state 'rejected' is called 'waiting' now",
         "edge waiting --discard--> waiting is gone",
     ]
+
+
+def test_of_edges_that_differ_in_their_guards_those_that_are_equal_are_the_same_one() -> None:
+    def guarded(*guards: str) -> Graph:
+        edges = [Edge(trigger="go", source="draft", dest="published", guards=(guard,)) for guard in guards]
+        return replace(REVIEW, edges=tuple(edges))
+
+    assert told(guarded("b", "c"), old=guarded("a", "b", "c")) == ["edge draft --go [a]--> published is gone"]
 
 
 def test_a_change_holds_the_values() -> None:
