@@ -19,6 +19,7 @@ from typing import Any
 from statemachine.enqueue import Enqueue
 from statemachine.errors import DeclarationError
 from statemachine.graph import Edge, Graph, StateValue
+from statemachine.logic import Fairness, Property
 
 __all__ = ["VERSION", "as_dict", "is_json", "load", "to_json"]
 
@@ -219,6 +220,18 @@ def _read_timer(found: Any, place: str) -> tuple[timedelta, str]:
     return _read_duration(found[0], f"{place}[0]"), _TEXT.read(found[1], f"{place}[1]")
 
 
+def _write_fair(value: Fairness | tuple[str, ...], place: str) -> str | list[str]:
+    return value.value if isinstance(value, Fairness) else list(value)
+
+
+def _read_fair(found: Any, place: str) -> Fairness | tuple[str, ...]:
+    if found == Fairness.IN_THE_END.value:
+        return Fairness.IN_THE_END
+    if not isinstance(found, list):
+        raise _wrong(place, f"{Fairness.IN_THE_END.value!r} or a list of triggers", found)
+    return tuple(_TEXT.read(trigger, f"{place}[{index}]") for index, trigger in enumerate(found))
+
+
 def _value(cls: type) -> Kind:
     return Kind(_write, lambda found, place: _read(cls, found, place))
 
@@ -239,8 +252,7 @@ def _write(value: Any, place: str) -> dict[str, Any]:
     defaults, written = _DEFAULTS[type(value)], {}
     for name, kind in FIELDS[type(value)].items():
         given = getattr(value, name)
-        # The arguments of a task are None by default, and then none.
-        if name not in defaults or given not in (defaults[name], defaults[name] or ()):
+        if name not in defaults or given != defaults[name]:
             written[name] = kind.write(given, f"{place}.{name}".lstrip("."))
     return written
 
@@ -277,6 +289,8 @@ FIELDS: Mapping[type, Mapping[str, Kind]] = {
         "goals": _NAMES,
         "states": _listed(_value(StateValue)),
         "edges": _listed(_value(Edge)),
+        "keeps": _NAMES,
+        "properties": _listed(_value(Property)),
     },
     StateValue: {
         "name": _TEXT,
@@ -299,6 +313,7 @@ FIELDS: Mapping[type, Mapping[str, Kind]] = {
         "guards": _NAMES,
         "internal": _FLAG,
         "writes": _NAMES,
+        "wildcard": _FLAG,
     },
     Enqueue: {
         "task": _TEXT,
@@ -311,11 +326,26 @@ FIELDS: Mapping[type, Mapping[str, Kind]] = {
         "priority": _NUMBER,
         "formerly": _NAMES,
     },
+    Property: {
+        "formula": Kind(lambda value, place: str(value), _TEXT.read),
+        "name": _TEXT,
+        "fair": _optional(Kind(_write_fair, _read_fair)),
+    },
 }
 """What each value is made of, in the order in which it is written."""
 
-_DEFAULTS: Mapping[type, Mapping[str, Any]] = {
-    cls: {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.default is not p.empty}
-    for cls in FIELDS
+
+FIELDS = {
+    cls: {name: kind for name, kind in kinds.items() if name in inspect.signature(cls).parameters}
+    for cls, kinds in FIELDS.items()
 }
+
+
+def _defaults(cls: type) -> Mapping[str, Any]:
+    given = inspect.signature(cls).parameters.values()
+    # The arguments of a task are none by default, whatever stands for that.
+    return {p.name: () if p.name == "kwargs" else p.default for p in given if p.default is not p.empty}
+
+
+_DEFAULTS: Mapping[type, Mapping[str, Any]] = {cls: _defaults(cls) for cls in FIELDS}
 """What each field is when it is not given; what must be given is not there."""

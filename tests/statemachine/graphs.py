@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import strategies as st
 
 from statemachine.enqueue import Enqueue
 from statemachine.graph import Edge, Graph, StateValue
+from statemachine.logic import AG, AU, IN_THE_END, Not, Property, false, state, true
 
 __all__ = ["graphs", "kwargs", "steps"]
 
@@ -71,7 +74,25 @@ def edges(draw: st.DrawFn, names: list[str]) -> Edge:
         guards=tuple(draw(st.lists(words, **few))),
         internal=draw(st.booleans()),
         writes=tuple(draw(st.lists(words, **few))),
+        **known(Edge, wildcard=draw(st.booleans())),
     )
+
+
+def known(cls: type, **values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in {field.name for field in fields(cls)}}
+
+
+@st.composite
+def properties(draw: st.DrawFn, names: list[str], triggers: list[str]) -> Property:
+    formulas = st.recursive(
+        st.sampled_from([true, false, *map(state, names)]),
+        lambda inner: st.builds(AG, inner) | st.builds(Not, inner) | st.builds(AU, inner, inner),
+        max_leaves=3,
+    )
+    fair = st.none() | st.just(IN_THE_END)
+    if triggers:
+        fair |= st.lists(st.sampled_from(triggers), **few).map(tuple)
+    return Property(draw(formulas), name=draw(texts), fair=draw(fair))
 
 
 @st.composite
@@ -82,10 +103,18 @@ def graphs(draw: st.DrawFn) -> Graph:
         draw(states(name, formerly=(former[index],) if index < len(former) and draw(st.booleans()) else ()))
         for index, name in enumerate(names)
     ]
+    drawn = draw(st.lists(edges(names), max_size=5))
+    tags = sorted({tag for state in declared for tag in state.tags})
+    promises = properties(names, [edge.trigger for edge in drawn])
     return Graph(
         name=draw(texts),
         states=tuple(declared),
-        edges=tuple(draw(st.lists(edges(names), max_size=5))),
+        edges=tuple(drawn),
         initial=draw(st.sampled_from(names)),
         goals=tuple(draw(st.lists(st.sampled_from(names), max_size=2))),
+        **known(
+            Graph,
+            keeps=tuple(draw(st.lists(st.sampled_from(tags), unique=True))) if tags else (),
+            properties=tuple(draw(st.lists(promises, max_size=2, unique_by=lambda p: p.name or str(p)))),
+        ),
     )

@@ -18,6 +18,7 @@ from statemachine.errors import DeclarationError
 from statemachine.export import export
 from statemachine.export.jsonformat import FIELDS, as_dict, load, to_json
 from statemachine.graph import Edge, Graph, StateValue
+from statemachine.logic import Property
 from tests.statemachine.graphs import graphs
 
 PAPERS = Graph(
@@ -133,7 +134,7 @@ def test_a_duration_is_written_as_iso_8601_has_it(delay: timedelta, written: str
 
 
 def test_every_field_of_every_value_is_written() -> None:
-    for cls in (Graph, StateValue, Edge, Enqueue):
+    for cls in (Graph, StateValue, Edge, Enqueue, Property):
         assert set(FIELDS[cls]) == {field.name for field in fields(cls)}, cls
 
 
