@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from celery import current_app, current_task, shared_task, signals
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
+from celery.fixups.django import DjangoFixup
 from django.apps import apps
 from django.db import connections
 from kombu import Connection, Producer
@@ -27,6 +28,7 @@ from integration.dispatch import BrokerDown, Message, circuit, set_publisher
 from integration.inline import Inline
 from integration.stage import Body, Outcome, PermanentFailure, Stage, bodies
 from integration.verdict import Verdict, is_failure, verdict
+from integration.workers import Workers, is_configured, workers_of
 
 __all__ = ["CeleryPublisher", "PermanentFailure", "Stage", "Sweeper", "stage_task", "sweep", "timer"]
 
@@ -218,11 +220,28 @@ class CeleryPublisher:
         else:
             _hang_up(producer)
 
+    def workers(self) -> Workers | None:
+        """What a worker of the current app has; None where there is no app of the project."""
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        if not is_configured(app):
+            return None
+        _import_modules(app)
+        return workers_of(app)
+
     def close(self) -> None:
         """Close the connections that are idle in this process. The next message opens another."""
         for idle in self._idle.pop(os.getpid(), {}).values():
             for producer in idle:
                 _hang_up(producer)
+
+
+def _import_modules(app: Any) -> None:
+    """Import as a worker's loader does, but without Celery's receiver that runs the system checks for it."""
+    for receiver in signals.import_modules._live_receivers(app):  # type: ignore[attr-defined]
+        if not isinstance(getattr(receiver, "__self__", None), DjangoFixup):
+            receiver(signal=signals.import_modules, sender=app)
+    for module in app.loader.default_modules:
+        app.loader.import_task_module(module)
 
 
 def _take(idle: deque[Producer], app: Any) -> tuple[Producer, bool]:

@@ -43,6 +43,7 @@ class Binding:
     ) -> None:
         self.machine, self.cls, self.attribute = machine, cls, attribute
         self.methods, self._enqueue = methods, enqueue
+        self._given: set[str] = set()
 
     # Where the state is kept
 
@@ -109,6 +110,7 @@ class Binding:
 
     def install(self, methods: Mapping[str, Any]) -> None:
         """Give the class its planned methods. Safe to repeat: what is there from this machine stays."""
+        self._given.update(methods)
         for name, method in methods.items():
             if not _made_by(vars(self.cls).get(name), self.machine):
                 _mark(method, self.machine, name, self.cls)
@@ -121,8 +123,20 @@ class Binding:
 
     def remove_trigger(self, trigger: str) -> None:
         for name in (self.methods + trigger, f"{self.methods}may_{trigger}"):
+            self._given.discard(name)
             if _made_by(vars(self.cls).get(name), self.machine):
                 delattr(self.cls, name)
+
+    def hidden(self, cls: type) -> Iterator[tuple[str, type]]:
+        """The methods that a class no longer answers by, each with the class that has something else there.
+
+        What is assigned to the bound class afterwards hides them, and so does what a subclass defines: it
+        would be called by some, while stages and timers fire past it.
+        """
+        for name in sorted(self._given - self._own_methods().keys()):
+            nearest = next((base for base in cls.__mro__ if name in vars(base)), None)
+            if nearest is not None and not _made_by(vars(nearest)[name], self.machine):
+                yield name, nearest
 
     def own_method(self, standing: OwnMethod, event: EventData) -> str | None:
         """The name of the row's own method that another stands for, unless its state names it itself."""

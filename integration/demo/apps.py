@@ -9,6 +9,6 @@ class DemoConfig(AppConfig):
     verbose_name = "Demo"
 
     def ready(self) -> None:
-        from integration.demo import crash
+        from integration.demo import celery, crash  # noqa: F401  (whoever fires a trigger publishes through it)
 
         crash.install()

@@ -9,7 +9,10 @@ from celery import Celery
 def pytest_configure(config):
     """Send what no test listens to nowhere: the usual broker may be there, and somebody's."""
     app = Celery("tests", broker="memory://", set_as_current=False)
-    app.conf.task_default_queue = "unheard"
+    app.conf.update(
+        task_default_queue="unheard",
+        imports=["tests.papers.tasks", "tests.oddities.tasks", "integration.onboarding.tasks"],
+    )
     app.set_default()
 
 

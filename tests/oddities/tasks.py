@@ -15,3 +15,8 @@ def sort(stage):
 @stage_task("oddities.stamp")
 def stamp(stage):
     runs.append(("oddities.stamp", stage.row.pk))
+
+
+@stage_task("oddities.work")
+def work(stage):
+    runs.append(("oddities.work", stage.row.pk))

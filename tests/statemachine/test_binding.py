@@ -648,3 +648,15 @@ def test_a_task_is_enqueued_whatever_other_callbacks_receive(send_event):
     cls().submit(5)
     assert cls.log == [task]
     assert (given == [(5,)]) is not send_event
+
+
+def test_what_hides_a_method_after_binding_can_be_told():
+    machine, cls = review(), made()
+    binding = machine.bind(cls, "status")
+    child = type("Child", (cls,), {"submit": "a form", "other": 1})
+    assert list(binding.hidden(cls)) == []
+    assert list(binding.hidden(child)) == [("submit", child)]
+    cls.may_submit = None
+    assert list(binding.hidden(child)) == [("may_submit", cls), ("submit", child)]
+    machine.remove_transition("submit")
+    assert list(binding.hidden(child)) == []
