@@ -24,7 +24,7 @@ pytestmark = [
 # So many that a change of the library does not hide a mutant by chance; the first that fails is the last.
 RUNS = 400
 # Which finds each of them within a few runs.
-SEED = 9
+SEED = 5
 
 
 class Change(NamedTuple):
