@@ -106,7 +106,7 @@ Peak = Callable[[str, int, str], int | None]
 
 def _rows(comparison: Comparison, contenders: Sequence[Contender], case: str, repeats: int) -> Iterator[Row]:
     check_answers(contenders, case)
-    numbers = [_number(contender.sample(1)) for contender in contenders]
+    numbers = [calls_for(contender.sample(1)) for contender in contenders]
     rounds = [_round(contenders, numbers, first=number) for number in range(repeats)]
     for index, (contender, number) in enumerate(zip(contenders, numbers, strict=True)):
         samples = tuple(samples[index] for samples in rounds)
@@ -127,7 +127,8 @@ def check_answers(contenders: Sequence[Contender], case: str) -> None:
             raise Disagreement(f"{case}: {name} finds {answer!r}, but {told[0][0]} finds {told[0][1]!r}.")
 
 
-def _number(sample: Sample) -> int:
+def calls_for(sample: Sample) -> int:
+    """How many calls make a repeat that is long enough, by a sample of a single one."""
     return max(1, min(1_000, round(ENOUGH / max(sample.cpu, sample.wall, 1e-9))))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import graphs, host, memory, report, searches
 from benchmarks.__main__ import main
-from benchmarks.comparison import Comparison, Disagreement, Result, Row, growth, measured
+from benchmarks.comparison import Comparison, Disagreement, Result, Row, calls_for, growth, measured
 from benchmarks.contenders import Elsewhere, Here, Pipe
 from benchmarks.figures import Sample, Series, slope
 from benchmarks.verify import VERIFY, built
@@ -109,10 +109,11 @@ def test_contenders_take_turns_and_each_round_begins_with_the_next(monkeypatch):
     assert [(row.name, len(row.series.samples)) for row in result.rows] == [("a", 4), ("b", 4), ("c", 4)]
 
 
-def test_a_short_call_is_repeated_until_it_can_be_timed(monkeypatch):
-    monkeypatch.setattr("benchmarks.comparison.ENOUGH", 10)
-    (result,) = measured(Calls("a").comparison(), repeats=1)
-    assert result.rows[0].number == 1_000
+@pytest.mark.parametrize(
+    ("seconds", "calls"), [(5.0, 1), (0.01, 2), (0.001, 20), (1e-6, 1_000), (0.0, 1_000)]
+)
+def test_a_short_call_is_repeated_until_it_can_be_timed(seconds, calls):
+    assert calls_for(Sample(wall=seconds, cpu=0.0)) == calls_for(Sample(wall=0.0, cpu=seconds)) == calls
 
 
 def test_contenders_that_find_something_else_are_refused():
