@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.resources import files
 
@@ -16,8 +17,8 @@ _FONT = "Source Sans Pro"
 _FONT_FILE = "files/SourceSansPro-Regular.ttf"
 
 _POINTS, _DOTS = 72, 144
-# A longer side would take gigabytes of memory.
-_LONGEST = 16_000
+# More dots would take gigabytes of memory, and many viewers show no longer side.
+_MOST, _LONGEST = 64_000_000, 65_000
 
 
 def to_png(sketch: Sketch) -> bytes:
@@ -36,12 +37,13 @@ def to_png(sketch: Sketch) -> bytes:
         resvg_py.svg_to_bytes(
             svg_string=drawing.replace(f'font-family="{FONTS}"', f'font-family="{_FONT}"'),
             font_files=[str(font)],
-            dpi=min(_DOTS, _POINTS * _LONGEST / _longer_side(drawing)),
+            dpi=min(_DOTS, _POINTS * _scale(drawing)),
         )
     )
 
 
-def _longer_side(drawing: str) -> int:
-    """In points."""
+def _scale(drawing: str) -> float:
+    """How many dots a point may be."""
     sides = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', drawing)
-    return max(map(int, sides.groups())) if sides else 1
+    width, height = map(int, sides.groups()) if sides else (1, 1)
+    return min(math.sqrt(_MOST / (width * height)), _LONGEST / max(width, height))

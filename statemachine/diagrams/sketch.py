@@ -51,7 +51,7 @@ ARROWS: Mapping[Line, str] = {
     "happy": "#4338ca",
     "failure": "#f87171",
     "aside": "#94a3b8",
-    "internal": "#cbd5e1",
+    "internal": "#94a3b8",
 }
 INK, FAINT, FRAME = "#0f172a", "#64748b", "#cbd5e1"
 # Graphviz knows how wide these letters are where no fonts are installed.

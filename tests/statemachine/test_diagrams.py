@@ -609,11 +609,14 @@ def test_letters_are_drawn_without_any_font_of_the_machine(monkeypatch: pytest.M
     assert dark[0] > dark[1] + 50
 
 
-def test_a_drawing_too_large_for_memory_is_drawn_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png, "_LONGEST", 300)
+@pytest.mark.parametrize("limit", ["_LONGEST", "_MOST"])
+def test_a_drawing_too_large_for_memory_or_viewers_is_drawn_smaller(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(png, limit, {"_LONGEST": 300, "_MOST": 40_000}[limit])
 
     width, height, _ = decoded(draw(ONBOARDING, "png"))
-    assert max(width, height) == 300
+    assert max(width, height) == 300 if limit == "_LONGEST" else 39_000 < width * height < 41_000
 
 
 @pytest.mark.parametrize("missing", ["resvg_py", "font_source_sans_pro"])
