@@ -86,6 +86,7 @@ def test_the_output_names_what_was_found_and_where_it_is_kept(played):
         assert part in played.output
 
 
+@pytest.mark.slow
 def test_a_path_that_is_no_repository_fails_the_team_with_a_message(tmp_path):
     played = play(tmp_path, cache=tmp_path)
     assert played.code == 1
@@ -159,6 +160,7 @@ def test_an_interrupted_run_says_so_and_the_next_one_goes_on(repository, tmp_pat
     assert played.json["teams"][0]["id"] == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_database_is_refused_without_a_traceback(tmp_path):
     (tmp_path / "text.sqlite3").write_text("This is no database, whatever its name says. " * 9)
     played = play("--database", tmp_path / "text.sqlite3", cache=tmp_path)
