@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core import checks
 from django.db import DatabaseError, connections, models
-from django.db.models import Count, Q
+from django.db.models import Count
 
 from integration import recovery, status
 from integration.binding import RowBinding
@@ -99,7 +99,7 @@ def _strange(binding: RowBinding, alias: str) -> Messages:
 def _values(binding: RowBinding, alias: str) -> Iterable[tuple[Any, int]]:
     """Each unknown value with how many rows hold it. Grouped by the column: what is read has today's name."""
     column: Any = binding.attribute
-    unknown = ~Q(**{f"{column}__in": list(binding.states)}) | Q(**{f"{column}__isnull": True})
     stored: models.QuerySet[Any] = models.QuerySet(binding.owner, using=alias)
-    counted = stored.filter(unknown).order_by().values_list(column).annotate(number=Count("pk"))
+    unknown = stored.exclude(**{f"{column}__in": list(binding.states)})
+    counted = unknown.order_by().values_list(column).annotate(number=Count("pk"))
     yield from counted.order_by("-number", column)

@@ -13,6 +13,7 @@ from django.core.checks import run_checks
 from django.core.checks.registry import registry
 from django.core.management import call_command
 from django.db import connections, models
+from django.db.backends.dummy import base as dummy
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test.utils import isolate_apps
 from kombu import Queue
@@ -560,6 +561,16 @@ def test_rows_that_hold_a_former_name_are_in_a_state():
     with connections["default"].cursor() as cursor:
         cursor.execute("UPDATE oddities_letter SET status = 'new'")
     assert check_databases(["default"]) == []
+
+
+@pytest.mark.django_db
+def test_a_default_that_is_empty_is_not_read():
+    empty = {**connections["default"].settings_dict, "ENGINE": "django.db.backends.dummy"}
+    connections["empty"] = dummy.DatabaseWrapper(empty, "empty")
+    try:
+        assert check_databases(["empty"]) == []
+    finally:
+        del connections["empty"]
 
 
 def test_databases_are_looked_at_only_when_asked():
