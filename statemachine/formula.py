@@ -20,6 +20,10 @@ RESERVED = frozenset({"AG", "AF", "AX", "EG", "EF", "EX", "A", "E", "U", "true",
 """The words of the logic: a name that is one of them stands in quotes."""
 HINT = 'Write it like AG(dashboard -> AG dashboard), A[~failed U complete] or tag:"is visible".'
 
+DEEPEST = 50
+"""Formulas are recursed over: one of this depth can be checked, compared, printed and pickled anywhere."""
+TOO_DEEP = "Give the states that it lists a tag, and ask about that."
+
 _PLAIN = re.compile(r"[^\W\d]\w*")
 _IMPLIES, _OR, _AND, _UNARY, _ATOM = range(5)
 _LISTED = 12
@@ -30,9 +34,11 @@ class Formula:
 
     Attributes:
         operands: The formulas that it is made of; empty for an atom and a constant.
+        depth: How many operators stand around its innermost atom.
     """
 
     level: ClassVar[int] = _UNARY
+    depth: int = 0
 
     @property
     def operands(self) -> tuple[Formula, ...]:
@@ -148,6 +154,7 @@ class Unary(Formula):
 
     def __init__(self, operand: Formula | str) -> None:
         object.__setattr__(self, "operand", as_formula(operand))
+        object.__setattr__(self, "depth", self.operand.depth + 1)
 
     @property
     def operands(self) -> tuple[Formula, ...]:
@@ -211,6 +218,7 @@ class Binary(Formula):
     def __init__(self, left: Formula | str, right: Formula | str) -> None:
         object.__setattr__(self, "left", as_formula(left))
         object.__setattr__(self, "right", as_formula(right))
+        object.__setattr__(self, "depth", max(self.left.depth, self.right.depth) + 1)
 
     @property
     def operands(self) -> tuple[Formula, ...]:
@@ -301,6 +309,17 @@ def _no(formula: Formula) -> Formula:
         case Not(inner):
             return inner
     return Not(formula)
+
+
+def not_too_deep(formula: Formula) -> Formula:
+    """The formula.
+
+    Raises:
+        DeclarationError: It is nested more than `DEEPEST` operators deep.
+    """
+    if formula.depth > DEEPEST:
+        raise DeclarationError(f"A formula is nested more than {DEEPEST} operators deep.", hint=TOO_DEEP)
+    return formula
 
 
 def quoted(name: str) -> str:

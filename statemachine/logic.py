@@ -35,6 +35,7 @@ from statemachine.formula import (
     Or,
     as_formula,
     listed,
+    not_too_deep,
     suggested,
 )
 from statemachine.notation import parse
@@ -130,7 +131,7 @@ class Property:
         name: str = "",
         fair: Fairness | str | Iterable[str] | None = None,
     ) -> None:
-        object.__setattr__(self, "formula", as_formula(formula))
+        object.__setattr__(self, "formula", not_too_deep(as_formula(formula)))
         object.__setattr__(self, "name", name)
         triggers = (fair,) if isinstance(fair, str) else fair
         known = triggers is None or isinstance(triggers, Fairness)
@@ -178,7 +179,7 @@ def check_names(graph: Graph, checked: Formula | Property | str) -> None:
     Raises:
         DeclarationError: There is nothing of a name, or a bare name is unclear.
     """
-    formula = checked.formula if isinstance(checked, Property) else as_formula(checked)
+    formula = checked.formula if isinstance(checked, Property) else not_too_deep(as_formula(checked))
     for atom in formula.atoms():
         atom.states_in(graph)
     if isinstance(checked, Property) and isinstance(checked.fair, tuple):

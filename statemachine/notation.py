@@ -19,6 +19,7 @@ from statemachine.formula import (
     HINT,
     KINDS,
     RESERVED,
+    TOO_DEEP,
     And,
     Atom,
     Constant,
@@ -28,6 +29,7 @@ from statemachine.formula import (
     Or,
     Unary,
     Until,
+    not_too_deep,
 )
 
 __all__ = ["parse"]
@@ -55,11 +57,9 @@ def parse(text: str) -> Formula:
         DeclarationError: It is no formula.
     """
     try:
-        return _Parser(text).whole()
+        return not_too_deep(_Parser(text).whole())
     except RecursionError:
-        raise DeclarationError(
-            "A formula is nested too deeply to be read.", hint="Give the states a tag, and ask about that."
-        ) from None
+        raise DeclarationError("A formula is nested too deeply to be read.", hint=TOO_DEEP) from None
 
 
 @dataclass(frozen=True)

@@ -127,14 +127,17 @@ def test_with_fairness_a_formula_holds_where_its_definition_says(graph, formula,
     agree(graph, formula, fair)
 
 
+LOOPING = st.sampled_from([("go",), ("fail",), ("go", "fail"), IN_THE_END])
+
+
 @st.composite
 def dense_graphs(draw, most=6):
-    """Many edges, none of which is guarded: components that fall apart when fairness throws a state out."""
+    """Many edges of few triggers: components that fall apart when fairness throws a state out."""
     names = [f"s{number}" for number in range(draw(st.integers(2, most)))]
     name = st.sampled_from(names)
-    edges = draw(st.sets(st.tuples(name, st.sampled_from(TRIGGERS), name), max_size=3 * len(names)))
-    hidden = {(source, trigger): (source, trigger, dest) for source, trigger, dest in sorted(edges)}
-    return graph_of(*(" ".join(edge) for edge in hidden.values()), initial="s0", states=map(state_of, names))
+    edge = st.tuples(name, st.sampled_from(TRIGGERS), name, st.sampled_from(["", "", "guard"]))
+    edges = {given[:2]: " ".join(given) for given in draw(st.lists(edge, max_size=3 * len(names)))}
+    return graph_of(*edges.values(), initial="s0", states=map(state_of, names))
 
 
 def state_of(name):
@@ -153,7 +156,7 @@ def loops_agree(graph, fair, operand):
 
 
 @examples(150)
-@given(dense_graphs(), st.sampled_from([("go",), ("fail",), ("go", "fail")]))
+@given(dense_graphs(), LOOPING)
 def test_the_loops_of_fair_runs_are_the_largest_sets_that_one_can_be_in_for_ever(graph, fair):
     loops_agree(graph, fair, parse("true"))
     loops_agree(graph, fair, parse("~state:s1"))
@@ -161,7 +164,7 @@ def test_the_loops_of_fair_runs_are_the_largest_sets_that_one_can_be_in_for_ever
 
 @pytest.mark.slow
 @examples(1500)
-@given(dense_graphs(most=8), st.sampled_from([("go",), ("fail",), ("go", "fail"), IN_THE_END]))
+@given(dense_graphs(most=8), LOOPING)
 def test_the_loops_of_many_graphs_are_the_largest(graph, fair):
     loops_agree(graph, fair, parse("true"))
     loops_agree(graph, fair, parse("~state:s1"))
@@ -212,17 +215,27 @@ def refutes(graph, claim):
         assert found.hint
 
 
-CLAIMS = st.one_of(
-    st.builds(Property, FORMULAS),
-    st.builds(always, FORMULAS),
-    st.builds(leads_to, ATOMS, FORMULAS, fair=st.none()),
-    st.builds(eventually, FORMULAS, fair=st.none()),
-)
-FAIR_CLAIMS = st.one_of(
-    st.builds(leads_to, ATOMS, FORMULAS, fair=st.sampled_from(FAIR[1:])),
-    st.builds(eventually, FORMULAS, fair=st.sampled_from(FAIR[1:])),
-    st.builds(Property, FORMULAS, fair=st.sampled_from(FAIR[1:])),
-)
+def claims(fair):
+    """Properties of the usual shapes, and those whose refutations have parts to choose from."""
+    every = [st.builds(kind, ATOMS) for kind in (AG, AF, AX)] + [st.builds(AU, ATOMS, ATOMS)]
+    some = [st.builds(kind, ATOMS) for kind in (EF, EG, EX)] + [st.builds(EU, ATOMS, ATOMS)]
+    told = st.one_of(*every, *(exists.map(Not) for exists in some))
+    shapes = [
+        FORMULAS,
+        told,
+        st.builds(Or, told, told),
+        st.builds(And, told, told),
+        st.builds(AU, told, told),
+    ]
+    return st.one_of(
+        *(st.builds(Property, shape, fair=fair) for shape in shapes),
+        st.builds(leads_to, ATOMS, FORMULAS | told, fair=fair),
+        st.builds(eventually, FORMULAS | told, fair=fair),
+    )
+
+
+CLAIMS = claims(st.none())
+FAIR_CLAIMS = claims(st.sampled_from(FAIR[1:]))
 
 
 def known(graph, claim):
@@ -244,6 +257,13 @@ def test_a_refutation_is_a_run_that_refutes_and_none_is_shorter(graph, claim):
 @given(graphs(), FAIR_CLAIMS)
 def test_a_fair_refutation_takes_each_fair_edge_and_no_way_to_a_loop_is_shorter(graph, claim):
     refutes(graph, known(graph, claim))
+
+
+@examples(100)
+@given(dense_graphs(), LOOPING)
+def test_a_fair_run_that_goes_round_leaves_no_fair_edge_out(graph, fair):
+    refutes(graph, known(graph, eventually("state:s1", fair=fair)))
+    refutes(graph, known(graph, eventually("state:s0 & state:s1", fair=fair)))
 
 
 @pytest.mark.slow
@@ -313,6 +333,38 @@ def test_the_whole_story_is_the_shortest_and_not_each_part_of_it():
         states=[StateValue(name="p1", tags=("p",)), StateValue(name="p2", tags=("p",))],
     )
     assert refuted(graph, always("p -> AG ~lost")).path.states == ("a", "b", "p2", "lost")
+
+
+def test_a_run_leads_through_the_states_that_it_may_lead_through():
+    p = {"tags": ("p",)}
+    graph = graph_of(
+        "a short b",
+        "b go goal",
+        "a long c",
+        "c go d",
+        "d go goal",
+        states=[StateValue(name=n, **p) for n in "acd"],
+    )
+    assert refuted(graph, Property("~E[p U goal]")).path.states == ("a", "c", "d", "goal")
+    assert refuted(graph, Property("A[goal U ~goal & ~a]")).path.states == ("a",)
+
+
+def test_of_two_formulas_either_of_which_may_fail_the_one_that_fails_sooner_is_told():
+    graph = graph_of("a go b", "b go c", "c go d", "d go e", "e go d")
+    assert refuted(graph, always("AG ~c & AF ~true")).path.states == ("a", "b", "c")
+    assert refuted(graph, always("AX ~d & AG ~e")).path.states == ("a", "b", "c", "d")
+    assert refuted(graph, always("AG ~d & AG ~b")).path.states == ("a", "b")
+    forked = graph_of("a go b", "b go c", "c go x", "a or z", "z go y")
+    assert refuted(forked, Property("AX AG ~x & AG ~y")).path.states == ("a", "z", "y")
+    assert refuted(forked, Property("AG ~x | AG ~y")).path.states == ("a", "z", "y")
+
+
+def test_a_loop_whose_parts_only_a_state_joins_that_is_left_in_the_end_is_no_loop():
+    graph = graph_of("a on x", "x on b", "b on x", "x back a", "x leave out")
+    assert holds(graph, eventually("out", fair="leave"))
+    assert not holds(graph, eventually("out", fair="on"))
+    around = graph_of("a on x", "x on b", "b on x", "x back a", "x leave out", "b stay b")
+    assert refuted(around, eventually("out", fair="leave")).path.states == ("a", "x", "b", "b")
 
 
 def test_a_run_that_never_comes_to_a_goal_goes_round():

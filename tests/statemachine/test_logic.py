@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statemachine import DeclarationError, Edge, Graph, StateValue
+from statemachine.kripke import holds, refuted
 from statemachine.logic import (
     AF,
     AG,
@@ -222,9 +223,33 @@ def test_a_name_is_a_state_a_tag_or_a_phase_and_nothing_else():
     )
 
 
-@pytest.mark.parametrize("text", ["(" * 5000 + "a" + ")" * 5000, "~" * 5000 + "a"], ids=["brackets", "nots"])
-def test_a_text_that_is_nested_too_deeply_is_refused(text):
-    assert refused(parse, text).startswith("A formula is nested too deeply to be read.")
+DEEP = "Give the states that it lists a tag, and ask about that."
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("(" * 5000 + "a" + ")" * 5000, "A formula is nested too deeply to be read."),
+        ("~" * 5000 + "a", "A formula is nested too deeply to be read."),
+        ("~" * 51 + "a", "A formula is nested more than 50 operators deep."),
+        (" | ".join("a" * 52), "A formula is nested more than 50 operators deep."),
+    ],
+    ids=["brackets", "nots", "fewer nots", "ors"],
+)
+def test_a_text_that_is_nested_too_deeply_is_refused(text, problem):
+    assert refused(parse, text) == f"{problem} {DEEP}"
+
+
+@pytest.mark.parametrize("text", ["AF " * 50 + "draft", " -> ".join(["draft"] * 51)], ids=["AF", "implies"])
+def test_a_formula_that_is_not_refused_is_not_too_deep_for_anything(text):
+    formula = parse(text)
+    assert (formula.depth, parse("draft").depth) == (50, 0)
+    assert pickle.loads(pickle.dumps(formula)) == parse(str(formula)) == formula
+    assert hash(formula) == hash(parse(text))
+    check_names(REVIEW, formula)
+    for wrong in (lambda: Property(AG(formula)), lambda: check_names(REVIEW, ~formula)):
+        assert refused(wrong) == f"A formula is nested more than 50 operators deep. {DEEP}"
+    assert holds(REVIEW, Property(formula)) == (refuted(REVIEW, Property(formula)) is None)
 
 
 @pytest.mark.parametrize("wrong", [None, 7, REVIEW, always("p")], ids=lambda wrong: type(wrong).__name__)
