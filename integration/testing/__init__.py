@@ -13,10 +13,32 @@ With Django's test classes, inherit `StagesMixin` and call ``self.run_stages()``
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from integration.testing.running import Stages, StagesMixin, inline_stages
 
-__all__ = ["Stages", "StagesMixin", "inline_stages", "stages"]
+if TYPE_CHECKING:
+    from integration.testing.driving import Stuck, fail_at, redeliver_at, run_to_completion
+
+__all__ = [
+    "Stages",
+    "StagesMixin",
+    "Stuck",
+    "fail_at",
+    "inline_stages",
+    "redeliver_at",
+    "run_to_completion",
+    "stages",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs the models is imported when it is asked for: a plugin is loaded before there are any."""
+    if name not in ("Stuck", "fail_at", "redeliver_at", "run_to_completion"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from integration.testing import driving
+
+    return getattr(driving, name)
 
 
 try:
