@@ -168,6 +168,15 @@ def test_broken_graphs_have_findings_of_both_kinds_that_all_look_for():
     assert repr(answer) == f"{len(answer.unreachable)} unreachable and {len(answer.stuck)} stuck states"
 
 
+@pytest.mark.parametrize("kind", graphs.GRAPHS)
+@pytest.mark.parametrize("edges", [10, 100, 20_000])
+def test_what_the_floor_finds_is_what_verify_finds(kind, edges):
+    with ExitStack() as stack:
+        contenders = {one.name: one for one in VERIFY.contenders(kind, edges, stack)}
+        answers = [one.answer() for one in contenders.values() if one.role == "floor"]
+    assert answers == [contenders["verify"].answer()]
+
+
 @pytest.mark.parametrize("package", ["networkx", "rustworkx", "scipy"])
 @pytest.mark.parametrize("kind", graphs.GRAPHS)
 def test_what_others_find_is_what_verify_finds(package, kind):
