@@ -545,12 +545,12 @@ def test_rows_in_what_is_no_state_are_a_warning():
     Entry.objects.all().delete()
     rows = models.QuerySet(Paper).order_by("pk")
     assert check_databases(["default"]) == []
-    for row, status in zip(rows, ("gone", "gone", "Checking", "checking"), strict=True):
+    for row, status in zip(rows, ("gone", "gone", "lost", "checking"), strict=True):
         rows.filter(pk=row.pk).update(status=status)
     (warning,) = check_databases(["default"])
     assert warning.id == "statemachine.W014"
     assert warning.msg == (
-        "Rows on 'default' hold what is no state of papers.paper.status: 'gone' (2), 'Checking' (1)."
+        "Rows on 'default' hold what is no state of papers.paper.status: 'gone' (2), 'lost' (1)."
     )
     assert str(warning.obj) == "papers.Paper.status"
 
