@@ -33,20 +33,7 @@ def covering_paths(machine: Declared, *, start: object = None) -> tuple[Path, ..
     """
     roads = Roads(machine, start)
     cover = _Cover(roads)
-    walks = [cover.walk(bridges) for bridges in _Flow(roads, cover.component).walks()]
-    return tuple(_trimmed(walks))
-
-
-def _trimmed(walks: list[Path]) -> list[Path]:
-    """Cut the end off each walk where it only repeats what is taken elsewhere."""
-    taken = Counter(edge for walk in walks for edge in walk.edges)
-    trimmed = []
-    for walk in walks:
-        edges = list(walk.edges)
-        while edges and taken[edges[-1]] > 1:
-            taken[edges.pop()] -= 1
-        trimmed.append(Path(walk.start, tuple(edges)))
-    return trimmed
+    return tuple(cover.walk(bridges) for bridges in _Flow(roads, cover.component).walks())
 
 
 class _Flow:

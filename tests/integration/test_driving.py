@@ -5,10 +5,13 @@ from datetime import timedelta
 import pytest
 from django.db import models
 from django.test import TestCase, TransactionTestCase
+from django.utils.module_loading import autodiscover_modules
 
 from integration import protocol
 from integration.dispatch import publisher
 from integration.entries import Entry
+from integration.onboarding.machine import onboarding
+from integration.onboarding.models import Team
 from integration.stage import Outcome, PermanentFailure
 from integration.stage import bodies as registered
 from integration.testing import Stuck, fail_at, redeliver_at, run_to_completion
@@ -153,6 +156,17 @@ def test_only_the_named_pipeline_fails(db, bodies):
         pass
     with fail_at("printing", machine=printing, times=None):
         assert run_to_completion(journal, field="print_status").end == "jammed"
+
+
+def test_a_body_that_another_state_shares_does_not_fail_there(db, monkeypatch):
+    autodiscover_modules("tasks")
+    for task in [task for task in registered if task.startswith("onboarding.")]:
+        monkeypatch.setitem(registered, task, lambda stage: None)
+    team = Team.objects.create()
+    onboarding.to_state(team, "background_syncing", reason="the test begins here")
+    with pytest.raises(AssertionError, match="no stage of 'syncing' was run"), fail_at("syncing"):
+        run_to_completion(team)
+    assert team.onboarding_pipeline_status == "complete"
 
 
 def test_a_failure_that_never_happens_is_an_error(db):

@@ -149,12 +149,13 @@ def test_walks_of_any_graph_shrink_to_a_shortest_walk_into_any_state(seed: int) 
         assert shortest(least, graph)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [4, 6, 8])
 def test_walks_shrink_to_the_short_way_where_a_long_one_leads_there_too(seed: int) -> None:
-    """The long way comes first, and is not a part of the short one."""
-    detour = graph("a on s0", *(f"s{n} on s{n + 1}" for n in range(9)), "s9 on end", "s5 cut end", "a go end")
+    long = [f"s{n} on s{n + 1}" for n in range(1, 4)]
+    ways = graph("a on s1", *long, "s4 on end", "a go m", "m go end", "end back a", "s2 back a")
 
-    assert len(find(walks(detour), lambda w: w.end == "end", settings=SHRINKING, random=Random(seed))) == 1
+    least = find(walks(ways), lambda w: w.end == "end", settings=SHRINKING, random=Random(seed))
+    assert least.states == ("a", "m", "end")
 
 
 def test_walks_to_a_state_shrink_to_a_shortest_walk_as_well() -> None:
