@@ -133,9 +133,7 @@ class Property:
     ) -> None:
         object.__setattr__(self, "formula", not_too_deep(as_formula(formula)))
         object.__setattr__(self, "name", name)
-        triggers = (fair,) if isinstance(fair, str) else fair
-        known = triggers is None or isinstance(triggers, Fairness)
-        object.__setattr__(self, "fair", triggers if known else tuple(triggers))  # type: ignore[arg-type]
+        object.__setattr__(self, "fair", _fair(fair))
 
     def __str__(self) -> str:
         title = f"{self.name}: {self.formula}" if self.name else str(self.formula)
@@ -143,6 +141,13 @@ class Property:
             return title
         fair = self.fair.value if isinstance(self.fair, Fairness) else ", ".join(self.fair)
         return f"{title} (fair: {fair})"
+
+
+def _fair(given: Fairness | str | Iterable[str] | None) -> Fairness | tuple[str, ...] | None:
+    if given is None or isinstance(given, Fairness):
+        return given
+    triggers = (given,) if isinstance(given, str) else tuple(given)
+    return triggers or None
 
 
 def always(p: Formula | str, *, name: str = "") -> Property:

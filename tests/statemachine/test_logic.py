@@ -272,8 +272,9 @@ def test_the_words_for_properties_are_formulas():
     assert leads_to("p", "q", fair=None) == Property("AG(p -> AF q)")
 
 
-def test_one_fair_trigger_need_not_stand_in_a_list():
+def test_one_fair_trigger_need_not_stand_in_a_list_and_no_trigger_is_no_assumption():
     assert Property("p", fair="advance").fair == ("advance",)
+    assert Property("p", fair=[]) == Property("p")
 
 
 def test_a_property_is_a_value_that_says_what_it_claims():
