@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from functools import reduce
@@ -45,6 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     verifying = commands.add_parser("verify", help="prove that no run gets stuck, or show how one does")
     verifying.set_defaults(run=_verify)
+    verifying.add_argument("--format", choices=("text", "json"), default="text")
+    verifying.add_argument(
+        "--property",
+        action="append",
+        metavar="NAME|FORMULA",
+        help="check this alone, such as 'AG(dashboard -> AG dashboard)'; may be repeated",
+    )
     drawing = commands.add_parser("draw", help="draw the states and the edges between them")
     drawing.set_defaults(run=_draw)
     drawing.add_argument(
@@ -67,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = verify(_graph(options.machine))
-    print(report)
+    report = verify(_graph(options.machine), options.property)
+    print(json.dumps(report.as_dict(), indent=2) if options.format == "json" else report)
     return 0 if report.ok else 1
 
 

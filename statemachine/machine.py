@@ -13,7 +13,7 @@ from statemachine.diagrams import draw
 from statemachine.engine import Event, EventData, OwnMethod, State, Transition, state_key
 from statemachine.enqueue import Enqueue
 from statemachine.errors import DeclarationError, Reentered, StaleState, UnknownTrigger
-from statemachine.verify import Report, verify
+from statemachine.verify import Claim, Report, verify
 
 __all__ = ["StateMachine"]
 
@@ -41,9 +41,9 @@ class StateMachine(Declaration):
             a queue, a trigger that is no method name, a callback that cannot be called.
     """
 
-    def verify(self) -> Report:
+    def verify(self, properties: Iterable[Claim] | None = None) -> Report:
         """Prove the graph, or show where it is wrong: see `statemachine.verify`."""
-        return verify(self.graph)
+        return verify(self.graph, properties)
 
     @overload
     def draw(self, format: Literal["mermaid", "dot", "svg"] = "mermaid") -> str: ...

@@ -40,6 +40,14 @@ def add_verbs(verbs: Any) -> None:
 def _add_verify(verbs: Any) -> None:
     parser = verbs.add_parser("verify", help="Prove what each graph promises; exit 1 when it is refuted.")
     parser.add_argument("fields", nargs="*", metavar="app.Model[.field]", help="All of them by default.")
+    parser.add_argument(
+        "--property",
+        action="append",
+        dest="properties",
+        metavar="NAME|FORMULA",
+        help="Check this alone; may be repeated.",
+    )
+    _add_format(parser)
 
 
 def _add_draw(verbs: Any) -> None:

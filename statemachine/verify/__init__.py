@@ -12,9 +12,13 @@ take time linear in states and edges, and no recursion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from itertools import chain
 
 from statemachine.graph import Finding, Graph
+from statemachine.kripke import Kripke
+from statemachine.verify.claims import Claim, as_claim, refutations, sentence, title
 from statemachine.verify.report import Report
 from statemachine.verify.search import Search
 from statemachine.verify.stages import (
@@ -31,21 +35,36 @@ from statemachine.verify.ways import (
     every_state_is_reachable,
 )
 
-__all__ = ["PROPERTIES", "Report", "verify"]
+__all__ = ["PROPERTIES", "Claim", "Report", "verify"]
 
 Check = Callable[[Search], Iterator[Finding]]
 
 
-def verify(graph: Graph) -> Report:
-    """Check every property of `PROPERTIES`; a finding is reported, never raised."""
-    search = Search(graph)
+def verify(graph: Graph, properties: Iterable[Claim] | None = None) -> Report:
+    """Check every property of `PROPERTIES`, or those that are asked for; a finding is reported, never raised.
+
+    Args:
+        properties: Names of `PROPERTIES`, formulas, their texts, or `statemachine.logic.Property` values.
+
+    Raises:
+        DeclarationError: A text is neither a name nor a formula, or a formula names what is not there.
+    """
+    asked = [as_claim(claim, PROPERTIES) for claim in (PROPERTIES if properties is None else properties)]
+    search, kripke = Search(graph), cache(lambda: Kripke(graph))
+    findings = (
+        PROPERTIES[claim][1](search) if isinstance(claim, str) else refutations(kripke(), claim)
+        for claim in asked
+    )
     return Report(
         name=graph.name,
         states=len(graph.states),
         edges=len(graph.edges),
         reachable=search.reachable,
-        checked=tuple((name, sentence) for name, (sentence, _) in PROPERTIES.items()),
-        findings=tuple(finding for _, check in PROPERTIES.values() for finding in check(search)),
+        checked=tuple(
+            (claim, PROPERTIES[claim][0]) if isinstance(claim, str) else (title(claim), sentence(claim))
+            for claim in asked
+        ),
+        findings=tuple(chain.from_iterable(findings)),
     )
 
 

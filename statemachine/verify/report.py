@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from textwrap import indent
+from typing import Any
 
-from statemachine.graph import Finding
+from statemachine.graph import Finding, Path
 from statemachine.verify.search import Level
 from statemachine.verify.wording import count
 
@@ -44,6 +45,22 @@ class Report:
         """The findings against one property; empty when it is proved."""
         return tuple(finding for finding in self.findings if finding.property == name)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The report in the types of JSON, with a version; keys may be added, and keep their meaning."""
+        return {
+            "version": 1,
+            "name": self.name,
+            "ok": self.ok,
+            "states": self.states,
+            "edges": self.edges,
+            "reachable": self.reachable,
+            "checked": [
+                {"property": name, "sentence": sentence, "verdict": _verdict(self.against(name)).strip()}
+                for name, sentence in self.checked
+            ],
+            "findings": [_finding_as_dict(finding) for finding in self.findings],
+        }
+
     def __str__(self) -> str:
         size = f"{count(self.states, 'state')}, {self.reachable} reachable, {count(self.edges, 'edge')}"
         parts = [f"{self.name}: {size}"]
@@ -60,3 +77,22 @@ def _verdict(findings: tuple[Finding, ...]) -> str:
     if not findings:
         return "proved "
     return "refuted" if any(finding.level == "error" for finding in findings) else "doubted"
+
+
+def _finding_as_dict(finding: Finding) -> dict[str, Any]:
+    return {
+        "property": finding.property,
+        "level": finding.level,
+        "msg": finding.msg,
+        "hint": finding.hint,
+        "state": finding.state,
+        "path": None if finding.path is None else _path_as_dict(finding.path),
+    }
+
+
+def _path_as_dict(path: Path) -> dict[str, Any]:
+    edges = [
+        {"trigger": edge.trigger, "source": edge.source, "dest": edge.dest, "guards": list(edge.guards)}
+        for edge in path.edges
+    ]
+    return {"start": path.start, "edges": edges, "loop": path.loop}

@@ -67,8 +67,22 @@ def test_verify_takes_one_of_several_fields(manage):
 def test_verify_fails_on_an_error_finding(manage, monkeypatch):
     monkeypatch.setitem(printing.states["printed"].__dict__, "final", False)
     monkeypatch.setattr(printing, "_graph", None)
-    with pytest.raises(CommandError, match=r"^Rows of papers\.Journal\.print_status can get stuck or lost"):
+    with pytest.raises(CommandError, match=r"^Not everything holds of papers\.Journal\.print_status: "):
         manage("verify", "papers.Journal.print_status")
+
+
+def test_verify_can_be_read_by_programs(manage):
+    told = json.loads(manage("verify", "papers.Paper", "--format", "json"))
+    assert told == [{"field": "papers.Paper.status", **review.verify().as_dict()}]
+    assert len(json.loads(manage("verify", "--format", "json"))) > 2
+
+
+def test_verify_checks_the_properties_that_are_asked_for(manage):
+    assert "EF published" in manage("verify", "papers.Paper", "--property", "EF published")
+    with pytest.raises(CommandError, match=r"^Not everything holds of papers\.Paper\.status: "):
+        manage("verify", "papers.Paper", "--property", "reachable", "--property", "AF published")
+    with pytest.raises(CommandError, match=r"'publisht'"):
+        manage("verify", "papers.Paper", "--property", "EF publisht")
 
 
 # draw

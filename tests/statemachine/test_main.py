@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,38 @@ def test_it_runs_as_a_module_and_finds_modules_in_the_current_directory(director
     )
 
     assert (ran.returncode, ran.stdout, ran.stderr) == (1, f"{verify(STUCK)}\n", "")
+
+
+def test_verify_prints_json_for_programs_with_the_same_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "shop_machines:papers", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == verify(PAPERS).as_dict()
+    assert main(["verify", "shop_machines:stuck", "--format", "json"]) == 1
+    assert json.loads(capsys.readouterr().out) == verify(STUCK).as_dict()
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (["can-be-left"], 1),
+        (["reachable"], 0),
+        (["AF done"], 1),
+        (["EF done"], 0),
+        (["reachable", "EF done"], 0),
+        (["EF done", "AG(draft -> EX lost) & AG ~lost"], 1),
+    ],
+)
+def test_verify_checks_the_properties_that_are_asked_for_and_no_others(
+    asked: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [word for one in asked for word in ("--property", one)]
+    assert main(["verify", "shop_machines:stuck", *options]) == code
+    assert capsys.readouterr().out == f"{verify(STUCK, asked)}\n"
+    assert len(verify(STUCK, asked).checked) == len(asked)
+
+
+@pytest.mark.parametrize("property", ["can-be-lift", "AG(draf)", "AG(", ""])
+def test_a_property_that_is_none_is_refused(property: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint(capsys, "verify", "shop_machines:stuck", "--property", property).startswith("error: ")
 
 
 # draw

@@ -62,15 +62,23 @@ class Command(BaseCommand):
         run: Callable[..., None] = getattr(self, verb.replace("-", "_"))
         run(**options)
 
-    def verify(self, fields: Sequence[str], **options: Any) -> None:
+    def verify(
+        self, fields: Sequence[str], properties: Sequence[str] | None, format: str, **options: Any
+    ) -> None:
         """Print the report of each field; an error finding fails the command."""
-        reports = [(field, verify(field.machine.graph)) for field in chosen(fields)]
-        for field, report in reports:
-            self.stdout.write(self.style.MIGRATE_HEADING(str(field)))
-            self.stdout.write(str(report))
+        with _told(None):
+            reports = [(field, verify(field.machine.graph, properties)) for field in chosen(fields)]
+        if format == "json":
+            self.stdout.write(
+                in_json([{"field": str(field), **report.as_dict()} for field, report in reports])
+            )
+        else:
+            for field, report in reports:
+                self.stdout.write(self.style.MIGRATE_HEADING(str(field)))
+                self.stdout.write(str(report))
         refuted = [str(field) for field, report in reports if not report.ok]
         if refuted:
-            raise CommandError(f"Rows of {', '.join(refuted)} can get stuck or lost: see the findings above.")
+            raise CommandError(f"Not everything holds of {', '.join(refuted)}: see the findings above.")
 
     def draw(
         self, field: str, format: str | None, output: Path | None, checked: Path | None, **options: Any
