@@ -49,7 +49,10 @@ nox.options.sessions = ["tests", "core", "lint"]
     [nox.param(*versions, id="py{}-django{}-celery{}".format(*versions)) for versions in MATRIX],
 )
 def tests(session: nox.Session, django: str, celery: str) -> None:
-    """Run everything that needs no server: `nox -s tests -- tests/statemachine -k graph` for a part."""
+    """Run everything that needs no server: `nox -s tests -- tests/statemachine -k graph` for a part.
+
+    What needs spin and gcc is skipped without them, or fails where ONWARD_EXPECT_SPIN is set.
+    """
     versions = (str(session.python), django, celery)
     chosen = [f"django=={django}.*", f"celery=={celery}.*"]
     install(session, "demo", "test", chosen=chosen, free=["django", "celery", "kombu"])

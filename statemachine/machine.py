@@ -13,6 +13,7 @@ from statemachine.diagrams import draw
 from statemachine.engine import Event, EventData, OwnMethod, State, Transition, state_key
 from statemachine.enqueue import Enqueue
 from statemachine.errors import DeclarationError, Reentered, StaleState, UnknownTrigger
+from statemachine.export import export
 from statemachine.verify import Claim, Report, verify
 
 __all__ = ["StateMachine"]
@@ -54,6 +55,10 @@ class StateMachine(Declaration):
     def draw(self, format: str = "mermaid") -> str | bytes:
         """Draw the graph as ``mermaid``, ``dot``, ``svg`` or ``png``: see `statemachine.diagrams`."""
         return draw(self.graph, format)
+
+    def export(self, format: str = "json") -> str:
+        """Write the graph for other programs, as ``json`` or ``promela``: see `statemachine.export`."""
+        return export(self.graph, format)
 
     # Binding
 

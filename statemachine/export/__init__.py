@@ -1,4 +1,4 @@
-"""Write a graph for other programs: as JSON, which can be read back."""
+"""Write a graph for other programs: as JSON, which can be read back, or as a model for spin."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 
 from statemachine.errors import DeclarationError
 from statemachine.export.jsonformat import load, to_json
+from statemachine.export.promela import to_promela
 from statemachine.graph import Graph
 
 __all__ = ["FORMATS", "SUFFIXES", "export", "format_of", "load"]
 
 SUFFIXES: Mapping[str, str] = {".json": "json", ".pml": "promela"}
-FORMATS: Mapping[str, Callable[[Graph], str]] = {"json": to_json}
+FORMATS: Mapping[str, Callable[[Graph], str]] = {"json": to_json, "promela": to_promela}
 
 
 def export(graph: Graph, format: str) -> str:
-    """Write a graph as ``json``.
+    """Write a graph as ``json`` or ``promela``. The same graph gives the same text.
 
     Raises:
         DeclarationError: The format is unknown, or cannot say what the graph says.

@@ -1,0 +1,223 @@
+"""A graph together with the protocol that moves its rows, as a model for spin.
+
+`protocol.pml` is the protocol, the same for every graph, and `claims.pml` what is claimed of it; the tables
+that they ask are written here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib.resources import files
+
+from statemachine.errors import DeclarationError
+from statemachine.export.ltl import Untranslatable, to_ltl
+from statemachine.graph import Edge, Graph, StateValue
+from statemachine.logic import Property
+
+__all__ = ["to_promela"]
+
+_MOST_STATES = 250
+"""Promela keeps the name of a state in a byte, and a few are taken."""
+
+_MOST = 8
+
+
+def to_promela(
+    graph: Graph, *, workers: int = 2, messages: int = 2, properties: Iterable[Property] = ()
+) -> str:
+    """Write a graph with the protocol as a Promela model; what it means and how to run it is said on top.
+
+    Args:
+        workers: How many worker processes there are, 1 to 8.
+        messages: How many messages the broker holds at most, 1 to 8; what is more is lost.
+        properties: Claimed too, where LTL can say them.
+
+    Raises:
+        DeclarationError: There are too many states, workers or messages for a model, or a property names
+            what the graph does not have.
+    """
+    _check_size(graph, workers=workers, messages=messages)
+    tables = _Tables(graph)
+    file = re.sub(r"\W+", "-", graph.name, flags=re.ASCII).strip("-") or "model"
+    values = {"start": tables.ids[graph.initial], "workers": workers, "messages": messages}
+    parts = [
+        _text("top").format(name=_comment(graph.name), file=file, **values),
+        tables.states(),
+        *tables.sets(),
+        *tables.numbers(),
+        _any("IS_TENDED", [f"HOLDS({worker})" for worker in range(workers)], "a process has the open entry"),
+        *tables.choices(),
+        _text("protocol"),
+        _text("claims"),
+        *_claims(graph, tables.ids, properties),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _text(name: str) -> str:
+    return files("statemachine.export").joinpath(f"{name}.pml").read_text(encoding="utf-8")
+
+
+def _check_size(graph: Graph, **numbers: int) -> None:
+    if len(graph.states) > _MOST_STATES:
+        raise DeclarationError(
+            f"{graph.name!r} has {len(graph.states)} states, and a Promela model at most {_MOST_STATES}.",
+            hint="Export a part of it.",
+        )
+    for name, number in numbers.items():
+        if not 1 <= number <= _MOST:
+            raise DeclarationError(
+                f"A model with {name}={number!r} cannot be explored.", hint=f"Choose 1 to {_MOST}."
+            )
+
+
+def _claims(graph: Graph, ids: Mapping[str, str], properties: Iterable[Property]) -> Iterator[str]:
+    """The user's own; what LTL cannot say is a comment."""
+    for number, claimed in enumerate(properties, 1):
+        try:
+            yield f"ltl {_claim_name(number, claimed)} {{ {to_ltl(graph, claimed, ids.__getitem__)} }}"
+        except Untranslatable as reason:
+            yield f"/* Not claimed here: {_comment(str(claimed))}: {reason}. */"
+
+
+def _claim_name(number: int, claimed: Property) -> str:
+    words = re.sub(r"\W+", "_", claimed.name, flags=re.ASCII).strip("_")
+    return f"property_{number}_{words}" if words else f"property_{number}"
+
+
+class _Tables:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    @cached_property
+    def ids(self) -> Mapping[str, str]:
+        """The prefix keeps a name from being a word of Promela's, such as ``init``."""
+        return {state.name: _id(index, state.name) for index, state in enumerate(self.graph)}
+
+    @cached_property
+    def open(self) -> Mapping[str, tuple[Edge, ...]]:
+        """The edges that leave a state, or enter it anew, and are not hidden behind an unguarded one."""
+        return {name: tuple(_open(edges)) for name, edges in self.graph.outgoing.items()}
+
+    def done(self, state: StateValue) -> list[Edge]:
+        return [e for e in self.open[state.name] if state.works and e.trigger == state.done]
+
+    def failed(self, state: StateValue) -> list[Edge]:
+        return [e for e in self.open[state.name] if state.works and e.trigger == state.failed]
+
+    def timer(self, state: StateValue) -> list[Edge]:
+        trigger = state.after[1] if state.after and not state.works else None
+        return [e for e in self.open[state.name] if e.trigger == trigger]
+
+    def by_hand(self, state: StateValue) -> list[Edge]:
+        """What may be fired from outside: not what ends a stage, which belongs to its task."""
+        own = {state.done, state.failed} if state.works else set()
+        return [e for e in self.open[state.name] if e.trigger not in own]
+
+    # What the model asks of the graph
+
+    def states(self) -> str:
+        rows = [
+            f"  {self.ids[s.name]}{',' if n < len(self.graph.states) else ''} /* {_said(s)} */"
+            for n, s in enumerate(self.graph, 1)
+        ]
+        return "\n".join(["mtype:state = {", "  nowhere,", *rows, "};", ""])
+
+    def sets(self) -> Iterator[str]:
+        states, goals = self.graph.states, self.graph.goals
+        ends = {*goals, *(state.name for state in states if state.final)}
+        waits = {state.name for state in states if not state.works and self.open[state.name]}
+        yield self.among("WORKS", [s for s in states if s.works], "a task runs")
+        yield self.among("HAS_TIMER", [s for s in states if s.after and not s.works], "a timer moves it")
+        yield self.among("MAY_BE_FIRED", [s for s in states if self.by_hand(s)], "a person may move it")
+        yield self.among("IS_GOAL", [self.graph[name] for name in goals], "a goal")
+        yield self.among("RESTS", [s for s in states if s.name in ends | waits], "an end, or it waits")
+        yield self.pairs("IS_DECLARED", self.open.__getitem__)
+        yield self.pairs("IS_BY_HAND", lambda name: self.by_hand(self.graph[name]))
+
+    def numbers(self) -> Iterator[str]:
+        steps = [(f"(s) == {self.ids[s.name]}", len(s.steps)) for s in self.graph if len(s.steps) > 1]
+        yield _number("STEPS(s)", steps, "1", "how many tasks run one after the other")
+        yield _number("LIMIT(s, k)", list(self.limits()), "STRIKES", "how often a step is tried")
+
+    def choices(self) -> Iterator[str]:
+        yield ""
+        yield _choice("any_state(t)", [("true", f"t = {id}") for id in self.ids.values()])
+        yield self.edges("done_edge", self.done)
+        yield self.edges("failed_edge", self.failed)
+        yield self.edges("timer_edge", self.timer)
+        yield self.edges("hand_edge", self.by_hand)
+
+    def among(self, name: str, states: Iterable[StateValue], said: str) -> str:
+        return _any(f"{name}(s)", [f"(s) == {self.ids[s.name]}" for s in states], said)
+
+    def pairs(self, name: str, of: Callable[[str], Iterable[Edge]]) -> str:
+        moves = dict.fromkeys((edge.source, edge.dest) for state in self.graph for edge in of(state.name))
+        cases = [f"((s) == {self.ids[source]} && (t) == {self.ids[dest]})" for source, dest in moves]
+        return _any(f"{name}(s, t)", cases)
+
+    def limits(self) -> Iterator[tuple[str, int]]:
+        for state in self.graph:
+            for number, step in enumerate(state.steps):
+                if step.max_attempts is not None:
+                    at = f"(s) == {self.ids[state.name]} && (k) == {number} && STRIKES > {step.max_attempts}"
+                    yield at, step.max_attempts
+
+    def edges(self, name: str, of: Callable[[StateValue], list[Edge]]) -> str:
+        options = []
+        for state in self.graph:
+            edges, at = of(state), f"s == {self.ids[state.name]}"
+            options += [(at, f"t = {self.ids[e.dest]} /* {_comment(_taken(e))} */") for e in edges]
+            if edges and all(edge.guards for edge in edges):
+                options.append((at, "t = nowhere /* every guard refuses */"))
+        return _choice(f"{name}(s, t)", options, "t = nowhere")
+
+
+def _number(head: str, cases: Sequence[tuple[str, int]], other: str, said: str) -> str:
+    text = other
+    for case, number in reversed(cases):
+        text = f"({case} -> {number} : {text})"
+    return f"/* {said} */\n#define {head} {text}"
+
+
+def _open(edges: Iterable[Edge]) -> Iterator[Edge]:
+    """Leave out what leaves nothing, and what comes after an unguarded edge of the same trigger."""
+    closed: set[str] = set()
+    for edge in edges:
+        if edge.trigger not in closed and not edge.internal:
+            yield edge
+        if not edge.guards:
+            closed.add(edge.trigger)
+
+
+def _id(index: int, name: str) -> str:
+    return f"s_{name}" if re.fullmatch(r"[a-zA-Z0-9_]+", name) else f"s{index}"
+
+
+def _comment(text: str) -> str:
+    """A text that ends no comment and begins no line; Promela is read as bytes, so any letter may stand."""
+    return " ".join(text.replace("*/", "* /").replace("/*", "/ *").split()).replace("\\", "/")
+
+
+def _said(state: StateValue) -> str:
+    parts = [repr(state.name), state.label, f"waits for {state.waits_for}" if state.waits_for else ""]
+    parts += [step.task for step in state.steps]
+    return _comment("; ".join(part for part in parts if part))
+
+
+def _taken(edge: Edge) -> str:
+    return f"{edge.trigger} [{' and '.join(edge.guards)}]" if edge.guards else edge.trigger
+
+
+def _any(head: str, cases: Iterable[str], said: str = "") -> str:
+    comment = f"/* {said} */\n" if said else ""
+    return f"{comment}#define {head} ({' || '.join(cases) or 'false'})"
+
+
+def _choice(head: str, options: Iterable[tuple[str, str]], other: str = "") -> str:
+    lines = [f"  :: {case} -> {act}" for case, act in options]
+    if other:
+        lines.append(f"  :: else -> {other}")
+    return "\n".join([f"inline {head} {{", "  if", *lines, "  fi", "}", ""])
