@@ -19,6 +19,7 @@ from integration.testing.running import Stages, StagesMixin, inline_stages
 
 if TYPE_CHECKING:
     from integration.testing.driving import Stuck, fail_at, redeliver_at, run_to_completion
+    from integration.testing.pipeline import pipeline_test
 
 __all__ = [
     "Stages",
@@ -26,6 +27,7 @@ __all__ = [
     "Stuck",
     "fail_at",
     "inline_stages",
+    "pipeline_test",
     "redeliver_at",
     "run_to_completion",
     "stages",
@@ -34,6 +36,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """What needs the models is imported when it is asked for: a plugin is loaded before there are any."""
+    if name == "pipeline_test":
+        from integration.testing import pipeline
+
+        return pipeline.pipeline_test
     if name not in ("Stuck", "fail_at", "redeliver_at", "run_to_completion"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from integration.testing import driving
