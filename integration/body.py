@@ -124,19 +124,10 @@ class Stage:
             if self._heart is not None:
                 stack.enter_context(self._heart.paused())
             with transaction.atomic(using=self._subject.using, durable=True):
-                self._lock_row()
+                protocol.lock_first(self._subject)
                 yield
                 self._conclude(**kwargs)
         self._finished = True
-
-    def _lock_row(self) -> None:
-        """Lock the row before the block's own writes, where a child row that it inserts would lock it too.
-
-        MariaDB and MySQL take that lock shared, and two that hold it shared can never both write the row.
-        """
-        features = connections[self._subject.using].features
-        if features.has_select_for_update and not features.has_select_for_no_key_update:
-            list(self._subject.rows.select_for_update().values_list("pk"))
 
     def _conclude(self, **kwargs: Any) -> None:
         """Fire the trigger of a finished stage, which opens its next step if there is one."""
