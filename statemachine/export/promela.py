@@ -128,7 +128,7 @@ class _Tables:
     def sets(self) -> Iterator[str]:
         states, goals = self.graph.states, self.graph.goals
         ends = {*goals, *(state.name for state in states if state.final)}
-        waits = {state.name for state in states if not state.works and self.open[state.name]}
+        waits = {e.source for s in states if not s.works for e in self.open[s.name] if e.dest != s.name}
         yield self.among("WORKS", [s for s in states if s.works], "a task runs")
         yield self.among("HAS_TIMER", [s for s in states if s.after and not s.works], "a timer moves it")
         yield self.among("MAY_BE_FIRED", [s for s in states if self.by_hand(s)], "a person may move it")
@@ -197,8 +197,9 @@ def _id(index: int, name: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """A text that ends no comment and begins no line; Promela is read as bytes, so any letter may stand."""
-    return " ".join(text.replace("*/", "* /").replace("/*", "/ *").split()).replace("\\", "/")
+    """A text that ends no comment and begins no line: letters of any language may stand."""
+    printable = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
+    return " ".join(printable.split()).replace("*/", "* /").replace("/*", "/ *")
 
 
 def _said(state: StateValue) -> str:

@@ -27,10 +27,12 @@ class Verdict:
     Attributes:
         holds: Whether no run breaks the claim, and every state was seen.
         states: How many states of the model, and of the claim beside it, were told apart.
+        unreached: The lines of the model of which something was never done.
     """
 
     holds: bool
     states: int
+    unreached: frozenset[str]
 
 
 def check(model: str, claim: str, folder: Path, **sizes: int | str) -> Verdict:
@@ -47,7 +49,13 @@ def check(model: str, claim: str, folder: Path, **sizes: int | str) -> Verdict:
     assert states, told
     holds = errors[1] == "0"
     assert not (holds and "Search not completed" in told), told
-    return Verdict(holds=holds, states=int(states[1]))
+    lines = model.splitlines()
+    unreached = re.findall(r"^\tmodel\.pml:(\d+), state", told, re.MULTILINE)
+    return Verdict(
+        holds=holds,
+        states=int(states[1]),
+        unreached=frozenset(lines[int(number) - 1].strip() for number in unreached),
+    )
 
 
 def claims(model: str) -> list[str]:

@@ -185,3 +185,13 @@ def test_a_claim_is_called_what_the_user_calls_it():
 def test_a_claim_about_an_unknown_state_is_refused():
     with pytest.raises(DeclarationError):
         to_promela(review.graph, properties=[always("nonsense")])
+
+
+def test_a_state_that_leads_to_itself_alone_is_no_place_to_wait():
+    states = (StateValue(name="draft"), StateValue(name="lost"))
+    edges = (
+        Edge(trigger="go", source="draft", dest="lost"),
+        Edge(trigger="turn", source="lost", dest="lost"),
+    )
+    model = to_promela(Graph(name="lost", states=states, edges=edges, initial="draft", goals=()))
+    assert "\n#define RESTS(s) ((s) == s_draft)\n" in model
