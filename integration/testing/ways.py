@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,16 +33,25 @@ class Ways:
 
     @cached_property
     def shortest(self) -> Mapping[str, Path]:
-        """A shortest path from the initial state to each state that runs enter, nearest first."""
+        """A path from the initial state to each state that runs enter, the most likely to be walked.
+
+        It is a shortest one of those without guards and failures; where there is none, a shortest one.
+        """
         paths = {self.graph.initial: Path(self.graph.initial)}
+        failures = self.graph.failure_edges()
+        self._explore(paths, lambda edge: not edge.guards and edge not in failures)
+        self._explore(paths, lambda edge: True)
+        return paths
+
+    def _explore(self, paths: dict[str, Path], allowed: Callable[[Edge], bool]) -> None:
+        """Add a shortest path to each state that can be entered from those that have one."""
         queue = deque(paths)
         while queue:
             state = queue.popleft()
-            for edge in self.edges[state]:
+            for edge in filter(allowed, self.edges[state]):
                 if edge.dest not in paths:
                     paths[edge.dest] = paths[state].then(edge)
                     queue.append(edge.dest)
-        return paths
 
     @cached_property
     def distance(self) -> Mapping[str, int]:

@@ -60,7 +60,7 @@ TestTeam = pytest.mark.slow(
         "onboarding_pipeline_status",
         create=a_team,
         tasks=dict.fromkeys(TASKS, finish),
-        settings=settings(FEW, max_examples=30, stateful_step_count=15),
+        settings=settings(FEW, max_examples=15, stateful_step_count=15),
     )
 )
 

@@ -1,151 +1,39 @@
-"""The real team, its real entries, any order of events: `complete` is always still to be reached."""
+"""The real team and its real stages: `complete` is reached, and an interruption makes no difference."""
 
-import itertools
+import unittest
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
-from hypothesis import strategies as st
-from hypothesis.extra.django import TestCase
 
-from integration import recovery
+from integration.onboarding.adapters import source_for
 from integration.onboarding.machine import onboarding
-from integration.onboarding.models import Team
-from integration.tasks import PermanentFailure
-from tests.integration.onboarding.mailbox import bodies, mailbox
+from integration.onboarding.models import Snapshot, Team
+from integration.testing import pipeline_test
+from tests.integration.onboarding.mailbox import mailbox
 
-TASKS = sorted({step.task for state in onboarding.graph for step in state.steps})
 STATES = [state.name for state in onboarding.graph]
 
 
-def finish(stage):
-    with stage.finish():
-        pass
-
-
-def give_up(stage):
-    raise PermanentFailure("the repository is gone")
-
-
-def stumble(stage):
-    raise ConnectionError("the line is bad")
-
-
-class Stopped(SystemExit):
-    """The worker was told to stop."""
-
-
-def vanish(stage):
-    raise Stopped
-
-
-events = st.one_of(
-    st.sampled_from(["start", "retry", "restart", "lose", "double", "sweep"]),
-    st.tuples(st.just("deliver"), st.sampled_from([finish, finish, give_up, stumble, vanish])),
-    st.tuples(st.just("to_state"), st.sampled_from(STATES)),
-    st.tuples(st.just("raw"), st.sampled_from(STATES)),
-)
+def synced(repository):
+    """A team that was synced once: put into the second phase by hand, no other would ever leave it."""
+    team = Team.objects.create(name="Grown", source=str(repository.path))
+    Snapshot.objects.create(team=team, newest_change_at=source_for(team.source).newest())
+    return team
 
 
 @pytest.mark.slow
-class Walk(TestCase):
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.lists(events, max_size=25))
-    def test_complete_is_reached_from_wherever_a_walk_ends(self, walk):
-        with mailbox() as box:
-            team = Team.objects.create(name="Walk", source="nowhere")
-            for event in walk:
-                self.happen(box, team.pk, event)
-            note(f"the walk ended in {Team.objects.get(pk=team.pk).onboarding_pipeline_status}")
-            self.finish(box, team.pk)
-        team.refresh_from_db()
-        assert team.onboarding_pipeline_status == "complete"
-        self.check_history(team)
-
-    def happen(self, box, pk, event):
-        team = Team.objects.get(pk=pk)
-        match event:
-            case ("deliver", body):
-                self.deliver(box, body)
-            case ("to_state", state):
-                team.update_pipeline_status(state, reason="the walk")
-            case ("raw", state):
-                # A plain query set, as another program would: nothing of the library sees it.
-                raw_update(pk, state)
-            case "lose":
-                del box.commit()[:]
-            case "double":
-                box.messages += box.commit()[:1]
-            case "sweep":
-                overdue()
-                recovery.sweep()
-                recovery.scan()
-            case trigger if getattr(team, f"may_{trigger}")():
-                stale = not agrees(team)
-                try:
-                    getattr(team, trigger)()
-                except Exception:
-                    assert stale, "only a row that was moved behind the library's back may refuse"
-
-    def deliver(self, box, body):
-        if not box.commit():
-            return
-        with bodies(**{task.removeprefix("onboarding."): body for task in TASKS}):
-            try:
-                box.deliver()
-            except Stopped:
-                assert body is vanish
-
-    def finish(self, box, pk):
-        """Faults off: a person moves what waits for a person, and workers work."""
-        with bodies(**{task.removeprefix("onboarding."): finish for task in TASKS}):
-            for _ in range(len(STATES)):
-                overdue()
-                recovery.sweep()
-                recovery.scan(everything=True)
-                box.deliver_all()
-                team = Team.objects.get(pk=pk)
-                if team.onboarding_pipeline_status == "complete":
-                    return
-                for trigger in ("start", "retry", "restart"):
-                    if (
-                        trigger in onboarding.triggers_from(team.onboarding_pipeline_status)
-                        and getattr(team, trigger)()
-                    ):
-                        break
-
-    def check_history(self, team):
-        entries = list(team.entries.order_by("epoch", "step"))
-        edges = {(e.source, e.trigger, e.dest) for e in onboarding.graph.edges}
-        assert sum(entry.open is True for entry in entries) == 1
-        for before, after in itertools.pairwise(entries):
-            assert after.epoch > before.epoch or (after.epoch, after.step) == (before.epoch, before.step + 1)
-            if after.trigger not in ("to_state", "adopted", "step"):
-                assert (after.source, after.trigger, after.state) in edges
-                assert after.epoch == before.epoch + 1
-
-
-def raw_update(pk, state):
-    from django.db.models import QuerySet
-
-    QuerySet(Team).filter(pk=pk).update(onboarding_pipeline_status=state)
-
-
-def agrees(team):
-    entry = team.entries.open().first()
-    return entry is not None and (entry.state, entry.epoch) == (
-        team.onboarding_pipeline_status,
-        team.onboarding_pipeline_status_epoch,
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("test", ["from_every_state", "interrupted"])
+def test_the_real_stages_pass_the_pipeline_test(test, grown_repository):
+    tried = pipeline_test(
+        Team,
+        "onboarding_pipeline_status",
+        create=lambda: synced(grown_repository),
+        faults=["crash"],
     )
-
-
-def overdue():
-    """Let every grace, lease and backoff be over."""
-    from datetime import UTC, datetime
-
-    from integration.entries import Entry
-
-    past = datetime(2020, 1, 1, tzinfo=UTC)
-    Entry.objects.open().filter(due_at__isnull=False).update(due_at=past, ready_at=past)
+    name = next(n for n in unittest.defaultTestLoader.getTestCaseNames(tried) if test in n)
+    result = unittest.TestResult()
+    unittest.TestSuite([tried(name)]).run(result)
+    assert [text for _, text in [*result.failures, *result.errors]] == []
 
 
 @pytest.mark.django_db
