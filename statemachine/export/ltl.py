@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from statemachine.formula import AF, AG, AU, And, Atom, Constant, Formula, Implies, Not, Or
 from statemachine.graph import Graph
 from statemachine.logic import Property
+from statemachine.logic.formula import AF, AG, AU, And, Atom, Constant, Formula, Implies, Not, Or
 
 __all__ = ["Untranslatable", "to_ltl"]
 

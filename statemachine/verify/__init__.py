@@ -17,7 +17,7 @@ from functools import cache
 from itertools import chain
 
 from statemachine.graph import Finding, Graph
-from statemachine.kripke import Kripke
+from statemachine.logic.kripke import Kripke
 from statemachine.verify.claims import Claim, as_claim, refutations, sentence, title
 from statemachine.verify.report import Report
 from statemachine.verify.search import Search

@@ -8,10 +8,10 @@ from difflib import get_close_matches
 from typing import TypeAlias
 
 from statemachine.errors import DeclarationError
-from statemachine.formula import Formula
 from statemachine.graph import Finding
-from statemachine.kripke import Kripke, refuted
 from statemachine.logic import Property
+from statemachine.logic.formula import Formula
+from statemachine.logic.kripke import Kripke, refuted
 
 __all__ = ["Claim", "as_claim", "refutations", "sentence", "title"]
 

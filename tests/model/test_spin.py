@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from integration.onboarding.machine import onboarding
 from statemachine import Edge, Enqueue, Graph, State, StateMachine, StateValue
 from statemachine.export.promela import to_promela
-from statemachine.kripke import refuted
 from statemachine.logic import Property, always, eventually, leads_to
+from statemachine.logic.kripke import refuted
 from statemachine.verify import verify
 from tests.model.spin import check, claims, needs_spin
 from tests.model.test_model import one, steps, timer

@@ -1,7 +1,7 @@
 """Temporal logic decided anew, to compare with: by the definitions, on sets of names, for small graphs.
 
-Nothing here is shared with `statemachine.kripke` but the classes of formulas. Fairness is decided by looking
-at every set of states that a run could be in for ever.
+Nothing here is shared with `statemachine.logic.kripke` but the classes of formulas. Fairness is decided by
+looking at every set of states that a run could be in for ever.
 """
 
 import warnings

@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from statemachine import DeclarationError, Edge, Enqueue, Graph, Path, StateValue
-from statemachine.kripke import Checker, Kripke, holds, refuted
 from statemachine.logic import (
     AF,
     AG,
@@ -31,6 +30,7 @@ from statemachine.logic import (
     state,
     tag,
 )
+from statemachine.logic.kripke import Checker, Kripke, holds, refuted
 from tests.statemachine.checkers import Naive, Witness, peer, walks
 
 TRIGGERS = ("advance", "fail", "go")
@@ -550,7 +550,7 @@ def test_the_way_and_the_loop_together_are_shortest_in_a_large_graph_too():
 
 
 def test_where_the_shortest_loop_takes_too_long_to_find_there_is_one_all_the_same(monkeypatch):
-    monkeypatch.setattr("statemachine.shortest._EFFORT", 20)
+    monkeypatch.setattr("statemachine.logic.shortest._EFFORT", 20)
     assert len(refuted(ring(100), Property("AF out")).path) == 100
 
 

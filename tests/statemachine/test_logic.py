@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statemachine import DeclarationError, Edge, Graph, StateValue
-from statemachine.kripke import holds, refuted
 from statemachine.logic import (
     AF,
     AG,
@@ -39,6 +38,7 @@ from statemachine.logic import (
     tag,
     true,
 )
+from statemachine.logic.kripke import holds, refuted
 
 UNARY = (Not, AG, AF, AX, EG, EF, EX)
 BINARY = (And, Or, Implies, AU, EU)

@@ -1,13 +1,4 @@
-"""Formulas about the runs of a graph, in the words of temporal logic (CTL), as frozen values.
-
-The limits first. A guard is a free choice: it may pass or refuse whenever it is asked. Time counts
-transitions: *next* is after the next one, whenever that is. ``to_state``, which may put a row anywhere, is
-no edge, so no formula speaks of it. A formula is about the declaration; what a task does is outside.
-
-An atom is a state, a tag or a phase, and holds in the states of that name, with that tag, in that phase.
-Wherever a formula is taken, its text is too: ``AG("dashboard")`` is ``parse("AG dashboard")``. Formulas and
-properties can be compared, hashed and pickled, and ``parse(str(formula)) == formula``.
-"""
+"""Properties: formulas with a name and the fairness that they assume, and the usual ones in one word."""
 
 from __future__ import annotations
 
@@ -17,57 +8,32 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from statemachine.errors import DeclarationError
-from statemachine.formula import (
+from statemachine.logic.formula import (
     AF,
     AG,
-    AU,
-    AX,
     EF,
-    EG,
-    EU,
-    EX,
-    And,
     Atom,
     Constant,
     Formula,
     Implies,
-    Not,
-    Or,
     as_formula,
     listed,
     not_too_deep,
     suggested,
 )
-from statemachine.notation import parse
 
 if TYPE_CHECKING:
     from statemachine.graph import Graph
 
 __all__ = [
-    "AF",
-    "AG",
-    "AU",
-    "AX",
-    "EF",
-    "EG",
-    "EU",
-    "EX",
     "IN_THE_END",
-    "And",
-    "Atom",
-    "Constant",
     "Fairness",
-    "Formula",
-    "Implies",
-    "Not",
-    "Or",
     "Property",
     "always",
     "check_names",
     "eventually",
     "false",
     "leads_to",
-    "parse",
     "phase",
     "sometimes",
     "state",

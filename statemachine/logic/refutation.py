@@ -17,13 +17,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from statemachine.formula import AF, AG, EF, EG, EU, EX, And, Constant, Formula, Not, Or, opened
 from statemachine.graph import Edge, Path
-from statemachine.shortest import NEVER, Costs, Step, is_told, round_trip, walk
+from statemachine.logic.formula import AF, AG, EF, EG, EU, EX, And, Constant, Formula, Not, Or, opened
+from statemachine.logic.shortest import NEVER, Costs, Step, is_told, round_trip, walk
 
 if TYPE_CHECKING:
-    from statemachine.kripke import Checker
-    from statemachine.logic import Property
+    from statemachine.logic.kripke import Checker
+    from statemachine.logic.properties import Property
 
 __all__ = ["Refutation", "refutation"]
 

@@ -336,7 +336,7 @@ def as_formula(given: Formula | str) -> Formula:
     if isinstance(given, Formula):
         return given
     if isinstance(given, str):
-        from statemachine.notation import parse  # which builds these formulas
+        from statemachine.logic.notation import parse  # which builds these formulas
 
         return parse(given)
     raise DeclarationError(f"{given!r} is no formula.", hint=HINT)

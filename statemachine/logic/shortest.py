@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from statemachine.formula import EG, EU, EX, And, Formula, Or, opened
+from statemachine.logic.formula import EG, EU, EX, And, Formula, Or, opened
 
 if TYPE_CHECKING:
-    from statemachine.kripke import Checker, Kripke
+    from statemachine.logic.kripke import Checker, Kripke
 
 __all__ = ["NEVER", "Costs", "Step", "is_told", "round_trip", "walk"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from statemachine.errors import DeclarationError
-from statemachine.formula import (
+from statemachine.logic.formula import (
     AF,
     AG,
     AU,

@@ -17,10 +17,25 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from statemachine.components import loops
-from statemachine.formula import AF, AG, AU, AX, EG, EU, EX, And, Atom, Constant, Formula, Not, Or, opened
 from statemachine.graph import Edge, Graph
-from statemachine.logic import Fairness, Property, check_names
-from statemachine.refutation import Refutation, refutation
+from statemachine.logic.formula import (
+    AF,
+    AG,
+    AU,
+    AX,
+    EG,
+    EU,
+    EX,
+    And,
+    Atom,
+    Constant,
+    Formula,
+    Not,
+    Or,
+    opened,
+)
+from statemachine.logic.properties import Fairness, Property, check_names
+from statemachine.logic.refutation import Refutation, refutation
 
 __all__ = ["Checker", "Kripke", "Refutation", "holds", "refuted"]
 
