@@ -16,6 +16,9 @@ from statemachine.binding import Binding
 from statemachine.engine import Event, State, Transition, check_callbacks, formerly_of, state_key, state_value
 from statemachine.errors import DeclarationError
 from statemachine.graph import Edge, Graph
+from statemachine.logic import Claim, as_properties
+from statemachine.verify import PROPERTIES
+from statemachine.verify.claims import refuse_titles
 
 __all__ = ["Declaration"]
 
@@ -47,6 +50,8 @@ class Declaration(Machine):
         ordered_transitions: bool = False,
         *args: Any,
         goal: Any = None,
+        keeps: str | Iterable[str] = (),
+        properties: Claim | Iterable[Claim] = (),
         name: str = "",
         queued: bool = False,
         **kwargs: Any,
@@ -73,6 +78,11 @@ class Declaration(Machine):
         if ordered_transitions:
             self.add_ordered_transitions()
         self.goals = tuple(self._known(state, "goal") for state in listify(goal))
+        self.keeps = (keeps,) if isinstance(keeps, str) else tuple(keeps)
+        self.properties = as_properties(properties)
+        refuse_titles(self.properties, PROPERTIES)
+        if self.initial is not None and (self.keeps or self.properties):
+            _ = self.graph  # which refuses what it does not know
 
     # Declaring
 
@@ -134,7 +144,8 @@ class Declaration(Machine):
         """
         self._check_trigger(trigger)
         where = f"an edge of {trigger!r}"
-        sources = list(self.states) if _is(source, self.wildcard_all) else listify(source)
+        wildcard = _is(source, self.wildcard_all)
+        sources = list(self.states) if wildcard else listify(source)
         if not sources:
             raise DeclarationError(
                 f"{trigger!r} leaves no state: its source {source!r} matches nothing.",
@@ -146,6 +157,8 @@ class Declaration(Machine):
         with self._declaring():
             try:
                 super().add_transition(trigger, sources, dest, *args, **kwargs)
+                for added in sources if wildcard else ():
+                    self.events[trigger].transitions[added][-1].wildcard = True  # type: ignore[attr-defined]
             finally:
                 if not self.events[trigger].transitions:
                     del self.events[trigger]
@@ -313,6 +326,8 @@ class Declaration(Machine):
                 edges=self._edges(),
                 initial=self.initial,
                 goals=self.goals or tuple(state.name for state in states if state.final),
+                keeps=self.keeps,
+                properties=self.properties,
             )
         return self._graph
 

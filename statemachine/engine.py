@@ -264,6 +264,9 @@ class Transition(upstream.Transition):
 
     condition_cls = Condition
 
+    wildcard = False
+    """Whether it was declared for every state at once."""
+
     def __init__(self, *args: Any, writes: str | Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Copies: callbacks can be added, and the lists are the caller's, or those of other edges.
@@ -297,6 +300,7 @@ class Transition(upstream.Transition):
             guards=tuple(str(condition) for condition in self.conditions),
             internal=self.dest is None,
             writes=self.writes,
+            wildcard=self.wildcard,
         )
 
 

@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from statemachine.errors import DeclarationError
+from statemachine.logic import Property, check_names
+from statemachine.logic.formula import listed, suggested
 
 if TYPE_CHECKING:
     from statemachine.enqueue import Enqueue
@@ -82,6 +84,7 @@ class Edge:
         guards: The names of its conditions, an ``unless`` as ``not name``; empty when it always passes.
         internal: Whether it runs callbacks without leaving the state.
         writes: Further columns that are written with the status.
+        wildcard: Whether a source of ``"*"`` declared it, together with edges from all other states.
     """
 
     trigger: str
@@ -90,6 +93,7 @@ class Edge:
     guards: tuple[str, ...] = ()
     internal: bool = False
     writes: tuple[str, ...] = ()
+    wildcard: bool = False
 
     def __str__(self) -> str:
         guards = f" [{' and '.join(self.guards)}]" if self.guards else ""
@@ -182,7 +186,8 @@ class Graph:
     """States and edges, and where a run begins and means to end.
 
     Raises:
-        DeclarationError: A state is named that is not among the states, or a name stands there twice.
+        DeclarationError: A state is named that is not among the states, or a name stands there twice; a tag
+            to keep that no state has; a property that names what there is not.
 
     Attributes:
         name: What the machine is called.
@@ -190,6 +195,8 @@ class Graph:
         edges: In order of declaration: of several edges of a trigger the first whose guards pass is taken.
         initial: The state of a new row.
         goals: The states that every run means to reach.
+        keeps: The tags that a run never loses again.
+        properties: What else is to hold, beside what is asked of every graph.
     """
 
     name: str
@@ -197,8 +204,14 @@ class Graph:
     edges: tuple[Edge, ...]
     initial: str
     goals: tuple[str, ...]
+    keeps: tuple[str, ...] = ()
+    properties: tuple[Property, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_states()
+        self._check_promises()
+
+    def _check_states(self) -> None:
         names = {state.name for state in self.states}
         ends = {end for edge in self.edges for end in (edge.source, edge.dest)}
         unknown = sorted({self.initial, *self.goals, *ends} - names)
@@ -208,6 +221,17 @@ class Graph:
                 f"The graph {self.name!r} {problem}.",
                 hint=f"Its states are: {', '.join(state.name for state in self.states) or 'none'}.",
             )
+
+    def _check_promises(self) -> None:
+        tags = dict.fromkeys(tag for state in self.states for tag in state.tags) if self.keeps else {}
+        for tag in self.keeps:
+            if tag not in tags:
+                raise DeclarationError(
+                    f"The graph {self.name!r} keeps the tag {tag!r}, which no state has.",
+                    hint=f"{suggested(tag, tags)}Its tags are: {listed(list(tags)) or 'none'}.",
+                )
+        for claimed in self.properties:
+            check_names(self, claimed)
 
     @cached_property
     def by_name(self) -> Mapping[str, StateValue]:

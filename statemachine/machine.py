@@ -36,10 +36,13 @@ class StateMachine(Declaration):
         transitions: Dicts or lists, as transitions takes them; a dict may name further ``writes``.
         initial: The state of a new row: one of the states.
         goal: The state, or states, that every run means to reach; the final states by default.
+        keeps: The tag, or tags, that a run never loses again.
+        properties: What else is to hold: properties, formulas or their texts; see `statemachine.logic`.
 
     Raises:
         DeclarationError: A state that is not declared or declared twice, a wildcard that matches nothing,
-            a queue, a trigger that is no method name, a callback that cannot be called.
+            a queue, a trigger that is no method name, a callback that cannot be called, a tag to keep that
+            no state has, a property of what there is not.
     """
 
     def verify(self, properties: Iterable[Claim] | None = None) -> Report:

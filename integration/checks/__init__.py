@@ -36,8 +36,14 @@ NUMBERS: Mapping[str, int] = {
     "names-who-moves-it": 107,
     "timer-can-fire": 108,
     "edge-can-be-taken": 109,
+    "no-hot-loop": 110,
+    "goal-is-an-end": 111,
+    "tag-is-kept": 112,
 }
-"""The number of each property in the ids of its findings. A number is never given to another property."""
+"""The number of each property in the ids of its findings. A number is never given to another property.
+
+Those that a graph declares for itself are 100.
+"""
 
 Messages = Iterator[checks.CheckMessage]
 

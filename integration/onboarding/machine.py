@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from statemachine import Enqueue, State, StateMachine
+from statemachine.logic import Property, eventually, leads_to
 
 from .ports import PHASE_1, PHASE_2
 
@@ -137,6 +138,20 @@ TRANSITIONS: list[dict[str, Any]] = [
     },
 ]
 
+PROPERTIES = [
+    Property("AG(dashboard -> AG dashboard)", name="the-dashboard-stays"),
+    Property('AG(phase:"Phase 2" | background_failed -> dashboard)', name="phase-2-has-a-dashboard"),
+    leads_to("running", "~running", name="work-comes-to-an-end"),
+    leads_to("failed", "dashboard", name="a-retried-team-gets-its-dashboard"),
+    eventually("complete", name="onboarding-is-completed"),
+]
+
 onboarding = StateMachine(
-    name="onboarding", states=STATES, transitions=TRANSITIONS, initial="not_started", goal="complete"
+    name="onboarding",
+    states=STATES,
+    transitions=TRANSITIONS,
+    initial="not_started",
+    goal="complete",
+    keeps=["dashboard"],
+    properties=PROPERTIES,
 )

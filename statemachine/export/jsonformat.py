@@ -335,12 +335,6 @@ FIELDS: Mapping[type, Mapping[str, Kind]] = {
 """What each value is made of, in the order in which it is written."""
 
 
-FIELDS = {
-    cls: {name: kind for name, kind in kinds.items() if name in inspect.signature(cls).parameters}
-    for cls, kinds in FIELDS.items()
-}
-
-
 def _defaults(cls: type) -> Mapping[str, Any]:
     given = inspect.signature(cls).parameters.values()
     # The arguments of a task are none by default, whatever stands for that.

@@ -29,9 +29,11 @@ from statemachine.logic.formula import (
 from statemachine.logic.notation import parse
 from statemachine.logic.properties import (
     IN_THE_END,
+    Claim,
     Fairness,
     Property,
     always,
+    as_properties,
     check_names,
     eventually,
     false,
@@ -55,6 +57,7 @@ __all__ = [
     "IN_THE_END",
     "And",
     "Atom",
+    "Claim",
     "Constant",
     "Fairness",
     "Formula",
@@ -63,6 +66,7 @@ __all__ = [
     "Or",
     "Property",
     "always",
+    "as_properties",
     "check_names",
     "eventually",
     "false",

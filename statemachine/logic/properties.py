@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from statemachine.errors import DeclarationError
 from statemachine.logic.formula import (
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IN_THE_END",
+    "Claim",
     "Fairness",
     "Property",
     "always",
+    "as_properties",
     "check_names",
     "eventually",
     "false",
@@ -101,12 +103,24 @@ class Property:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "fair", _fair(fair))
 
-    def __str__(self) -> str:
-        title = f"{self.name}: {self.formula}" if self.name else str(self.formula)
+    @property
+    def claim(self) -> str:
+        """The formula, and what is assumed to be fair."""
         if self.fair is None:
-            return title
+            return str(self.formula)
         fair = self.fair.value if isinstance(self.fair, Fairness) else ", ".join(self.fair)
-        return f"{title} (fair: {fair})"
+        return f"{self.formula} (fair: {fair})"
+
+    @property
+    def title(self) -> str:
+        """What findings call it: its name, or the claim itself."""
+        return self.name or self.claim
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.claim}" if self.name else self.claim
+
+
+Claim: TypeAlias = Property | Formula | str
 
 
 def _fair(given: Fairness | str | Iterable[str] | None) -> Fairness | tuple[str, ...] | None:
@@ -142,6 +156,16 @@ def leads_to(
 ) -> Property:
     """Whenever p holds, every fair run comes to where q holds, then or later: ``AG(p -> AF q)``."""
     return Property(AG(Implies(p, AF(q))), name=name, fair=fair)
+
+
+def as_properties(given: Claim | Iterable[Claim]) -> tuple[Property, ...]:
+    """One property or several, each given as it is, as a formula or as its text.
+
+    Raises:
+        DeclarationError: Something is none of these, or a text that is no formula.
+    """
+    several = (given,) if isinstance(given, Property | Formula | str) else given
+    return tuple(claim if isinstance(claim, Property) else Property(claim) for claim in several)
 
 
 def check_names(graph: Graph, checked: Formula | Property | str) -> None:

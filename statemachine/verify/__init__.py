@@ -17,8 +17,10 @@ from functools import cache
 from itertools import chain
 
 from statemachine.graph import Finding, Graph
+from statemachine.logic import Claim
 from statemachine.logic.kripke import Kripke
-from statemachine.verify.claims import Claim, as_claim, refutations, sentence, title
+from statemachine.verify.claims import as_claim, refuse_titles, refutations, sentence
+from statemachine.verify.loops import no_loop_is_hot
 from statemachine.verify.report import Report
 from statemachine.verify.search import Search
 from statemachine.verify.stages import (
@@ -30,6 +32,8 @@ from statemachine.verify.stages import (
 )
 from statemachine.verify.ways import (
     every_final_state_is_an_end,
+    every_goal_is_an_end,
+    every_kept_tag_is_kept,
     every_run_can_reach_a_goal,
     every_state_can_be_left,
     every_state_is_reachable,
@@ -41,15 +45,20 @@ Check = Callable[[Search], Iterator[Finding]]
 
 
 def verify(graph: Graph, properties: Iterable[Claim] | None = None) -> Report:
-    """Check every property of `PROPERTIES`, or those that are asked for; a finding is reported, never raised.
+    """Check every property of `PROPERTIES` and those that the graph declares, or only what is asked for.
+
+    A finding is reported, never raised.
 
     Args:
         properties: Names of `PROPERTIES`, formulas, their texts, or `statemachine.logic.Property` values.
 
     Raises:
-        DeclarationError: A text is neither a name nor a formula, or a formula names what is not there.
+        DeclarationError: A text is neither a name nor a formula, a formula names what is not there, or a
+            property is called like another.
     """
-    asked = [as_claim(claim, PROPERTIES) for claim in (PROPERTIES if properties is None else properties)]
+    every: Iterable[Claim] = (*PROPERTIES, *graph.properties)
+    asked = [as_claim(claim, PROPERTIES) for claim in (every if properties is None else properties)]
+    refuse_titles(asked, PROPERTIES)
     search, kripke = Search(graph), cache(lambda: Kripke(graph))
     findings = (
         PROPERTIES[claim][1](search) if isinstance(claim, str) else refutations(kripke(), claim)
@@ -61,7 +70,9 @@ def verify(graph: Graph, properties: Iterable[Claim] | None = None) -> Report:
         edges=len(graph.edges),
         reachable=search.reachable,
         checked=tuple(
-            (claim, PROPERTIES[claim][0]) if isinstance(claim, str) else (title(claim), sentence(claim))
+            (claim, PROPERTIES[claim][0])
+            if isinstance(claim, str)
+            else (claim.title, sentence(claim, graph.properties))
             for claim in asked
         ),
         findings=tuple(chain.from_iterable(findings)),
@@ -82,6 +93,12 @@ PROPERTIES: Mapping[str, tuple[str, Check]] = {
         "every other state has a task, a timer or somebody it waits for",
         every_state_names_who_moves_it,
     ),
-    "timer-can-fire": ("every timer has an edge for its trigger", every_timer_can_fire),
-    "edge-can-be-taken": ("no edge is hidden behind an unguarded one", every_edge_can_be_taken),
+    "timer-can-fire": ("every timer has an edge for its trigger that no guard refuses", every_timer_can_fire),
+    "edge-can-be-taken": (
+        "no trigger is ambiguous: no edge is hidden behind an unguarded one",
+        every_edge_can_be_taken,
+    ),
+    "no-hot-loop": ("no loop goes round by itself without a limit", no_loop_is_hot),
+    "goal-is-an-end": ("no edge leaves a goal, or it says who moves it on", every_goal_is_an_end),
+    "tag-is-kept": ("no run loses a tag that is to be kept", every_kept_tag_is_kept),
 }

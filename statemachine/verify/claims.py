@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
-from typing import TypeAlias
 
 from statemachine.errors import DeclarationError
 from statemachine.graph import Finding
-from statemachine.logic import Property
-from statemachine.logic.formula import Formula
+from statemachine.logic import Claim, Property
 from statemachine.logic.kripke import Kripke, refuted
 
-__all__ = ["Claim", "as_claim", "refutations", "sentence", "title"]
-
-Claim: TypeAlias = Property | Formula | str
+__all__ = ["as_claim", "refuse_titles", "refutations", "sentence"]
 
 
 def as_claim(asked: Claim, names: Collection[str]) -> Property | str:
@@ -40,13 +37,29 @@ def as_claim(asked: Claim, names: Collection[str]) -> Property | str:
     return Property(asked)
 
 
-def title(claim: Property) -> str:
-    """What findings call it: its name, or its formula."""
-    return claim.name or str(claim)
+def refuse_titles(claims: Iterable[Property | str], names: Collection[str]) -> None:
+    """Refuse a property whose findings would be taken for those of a built-in one, or of another.
+
+    Raises:
+        DeclarationError: It is called so.
+    """
+    titles = [claim.title for claim in claims if isinstance(claim, Property)]
+    for title, times in Counter(titles).items():
+        if title in names:
+            raise DeclarationError(
+                f"A property is called {title!r}, which is a built-in one.", hint="Give it another name."
+            )
+        if times > 1:
+            raise DeclarationError(
+                f"{times} properties are called {title!r}.",
+                hint="Say it once, or give each a name of its own: name='...'.",
+            )
 
 
-def sentence(claim: Property) -> str:
-    return str(claim.formula) if claim.name else "asked for"
+def sentence(claim: Property, declared: Collection[Property]) -> str:
+    if claim.name:
+        return claim.claim
+    return "declared" if claim in declared else "asked for"
 
 
 def refutations(kripke: Kripke, claim: Property) -> list[Finding]:
@@ -58,6 +71,4 @@ def refutations(kripke: Kripke, claim: Property) -> list[Finding]:
     found = refuted(kripke, claim)
     if found is None:
         return []
-    return [
-        Finding(property=title(claim), msg=found.msg, hint=found.hint, state=found.state, path=found.path)
-    ]
+    return [Finding(property=claim.title, msg=found.msg, hint=found.hint, state=found.state, path=found.path)]

@@ -7,8 +7,9 @@ hashing a name for each. Each answer is worked out when it is first asked for, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from operator import add, attrgetter
 from typing import Literal
 
 from statemachine.graph import Edge, Finding, Graph, Path, StateValue
@@ -16,6 +17,7 @@ from statemachine.graph import Edge, Finding, Graph, Path, StateValue
 __all__ = ["Level", "Search"]
 
 Level = Literal["error", "warning"]
+Thread = tuple[list[int], list[int]]
 
 # To tell the way to every state of one long dead branch would be quadratic: the later findings have no path.
 _EDGES_TOLD = 100_000
@@ -36,27 +38,38 @@ class Search:
     @cached_property
     def source(self) -> list[int]:
         """The state that each edge leaves."""
-        number = self.number
-        return [number[edge.source] for edge in self.edges]
+        return list(map(self.number.__getitem__, map(attrgetter("source"), self.edges)))
 
     @cached_property
     def dest(self) -> list[int]:
         """The state that each edge enters."""
-        number = self.number
-        return [number[edge.dest] for edge in self.edges]
+        return list(map(self.number.__getitem__, map(attrgetter("dest"), self.edges)))
 
     @cached_property
-    def sure(self) -> dict[tuple[str, str], int]:
-        """By source and trigger, the first edge without a condition: those behind it are never taken."""
+    def _trigger(self) -> dict[str, int]:
+        """A number for each trigger: multiples of the number of states, to be added to that of a state."""
+        triggers = dict.fromkeys(map(attrgetter("trigger"), self.edges))
+        return {trigger: at * len(self.states) for at, trigger in enumerate(triggers)}
+
+    @cached_property
+    def _sure(self) -> tuple[dict[int, int], list[int]]:
+        """The first edge without a condition, by source and trigger; and those behind one."""
+        keys = list(
+            map(add, self.source, map(self._trigger.__getitem__, map(attrgetter("trigger"), self.edges)))
+        )
         sure = [at for at, edge in enumerate(self.edges) if not edge.guards]
         sure.reverse()
-        return {(self.edges[at].source, self.edges[at].trigger): at for at in sure}
+        first = dict(zip(map(keys.__getitem__, sure), sure, strict=True))
+        return first, [at for at, key in enumerate(keys) if first.get(key, at) < at]
 
-    @cached_property
+    @property
     def hidden(self) -> list[int]:
-        """The edges that are never taken."""
-        sure = self.sure
-        return [at for at, edge in enumerate(self.edges) if sure.get((edge.source, edge.trigger), at) < at]
+        """The edges that are never taken: one of their trigger before them has no condition."""
+        return self._sure[1]
+
+    def hider(self, edge: int) -> Edge:
+        """The edge behind which another is hidden."""
+        return self.edges[self._sure[0][self.source[edge] + self._trigger[self.edges[edge].trigger]]]
 
     @cached_property
     def taken(self) -> Sequence[int]:
@@ -68,36 +81,60 @@ class Search:
         return [at for at in every if at not in hidden]
 
     @cached_property
-    def out(self) -> list[list[int]]:
-        """For each state the edges that can be taken from there, in order of declaration."""
-        out: list[list[int]] = [[] for _ in self.states]
-        source = self.source
-        for edge in self.taken:
-            out[source[edge]].append(edge)
-        return out
+    def _out(self) -> Thread:
+        return self._threaded(self.source)
 
     @cached_property
-    def into(self) -> list[list[int]]:
-        """For each state the states from which it can be entered."""
-        into: list[list[int]] = [[] for _ in self.states]
-        source, dest = self.source, self.dest
-        for edge in self.taken:
-            into[dest[edge]].append(source[edge])
-        return into
+    def _into(self) -> Thread:
+        return self._threaded(self.dest)
+
+    def _threaded(self, ends: list[int]) -> Thread:
+        """The edges that can be taken at each state, as two lists: of each state its first edge, and of
+        each edge the next one; -1 for no more. A list for each state would be slow to make.
+        """
+        first, following = [-1] * len(self.states), [-1] * len(self.edges)
+        for edge in reversed(self.taken):
+            state = ends[edge]
+            following[edge], first[state] = first[state], edge
+        return first, following
+
+    def out(self, state: int) -> Iterator[int]:
+        """The edges that can be taken from there, in order of declaration."""
+        return _drawn(self._out, state)
+
+    def entering(self, state: int) -> Iterator[int]:
+        """The edges that can be taken into it, in order of declaration."""
+        return _drawn(self._into, state)
 
     def leaving(self, state: int) -> list[Edge]:
         """The edges to another state."""
-        return [self.edges[at] for at in self.out[state] if self.dest[at] != state]
+        return [self.edges[at] for at in self.out(state) if self.dest[at] != state]
 
     def ending(self, state: int, trigger: str) -> list[Edge]:
         """The edges of a trigger that end a stage or a wait; an internal one would leave it open."""
-        edges = (self.edges[at] for at in self.out[state])
+        edges = (self.edges[at] for at in self.out(state))
         return [edge for edge in edges if edge.trigger == trigger and not edge.internal]
 
-    def surely_ended(self, state: StateValue, trigger: str) -> bool:
-        """Whether an edge without a condition ends a stage or a wait."""
-        edge = self.sure.get((state.name, trigger))
-        return edge is not None and not self.edges[edge].internal
+    def unsure(self, states: Sequence[int], triggers: Iterable[str]) -> list[int]:
+        """Those of the states in which no edge without a condition ends the stage or wait by its trigger."""
+        edges, (sure, _), number = self.edges, self._sure, self._trigger
+        found = (
+            sure.get(state + number.get(trigger, -state - 1))
+            for state, trigger in zip(states, triggers, strict=True)
+        )
+        return [
+            state for state, edge in zip(states, found, strict=True) if edge is None or edges[edge].internal
+        ]
+
+    def fails(self, edge: int) -> bool:
+        """Whether a stage takes the edge when it is given up."""
+        state = self.states[self.source[edge]]
+        return state.works and self.edges[edge].trigger == state.failed
+
+    @cached_property
+    def working(self) -> list[int]:
+        """The states with a task."""
+        return [at for at, state in enumerate(self.states) if state.steps]
 
     # Where runs get to
 
@@ -105,15 +142,17 @@ class Search:
     def _arrivals(self) -> tuple[list[int], list[int]]:
         """Breadth-first search: when each state is first entered, and by which edge; -1 for never."""
         rank, by = [-1] * len(self.states), [-1] * len(self.states)
-        out, dest = self.out, self.dest
+        (first, following), dest = self._out, self.dest
         initial = self.number[self.graph.initial]
         rank[initial], queue = 0, [initial]
         for state in queue:
-            for edge in out[state]:
+            edge = first[state]
+            while edge >= 0:
                 entered = dest[edge]
                 if rank[entered] < 0:
                     rank[entered], by[entered] = len(queue), edge
                     queue.append(entered)
+                edge = following[edge]
         return rank, by
 
     @property
@@ -131,12 +170,15 @@ class Search:
         found = bytearray(len(self.states))
         for state in queue:
             found[state] = True
-        into = self.into
+        (first, following), source = self._into, self.source
         for state in queue:
-            for before in into[state]:
+            edge = first[state]
+            while edge >= 0:
+                before = source[edge]
                 if not found[before]:
                     found[before] = True
                     queue.append(before)
+                edge = following[edge]
         return found
 
     @cached_property
@@ -169,3 +211,11 @@ class Search:
         self._told[name] += len(path) if path is not None else 0
         named = self.states[state].name
         return Finding(property=name, msg=msg, hint=hint, state=named, path=path, level=level)
+
+
+def _drawn(thread: Thread, state: int) -> Iterator[int]:
+    first, following = thread
+    edge = first[state]
+    while edge >= 0:
+        yield edge
+        edge = following[edge]

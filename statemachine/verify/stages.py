@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from statemachine.graph import Finding
+from statemachine.graph import Edge, Finding, StateValue
 from statemachine.verify.search import Search
 from statemachine.verify.wording import tasks
 
@@ -22,8 +22,10 @@ def every_finished_stage_moves_on(search: Search) -> Iterator[Finding]:
 
     One look at each edge. Whether a guard refuses at the moment the task finishes is not known here.
     """
-    for at, state in enumerate(search.states):
-        if state.steps and not (search.surely_ended(state, state.done) or search.ending(at, state.done)):
+    triggers = [search.states[at].done for at in search.working]
+    for at in search.unsure(search.working, triggers):
+        state = search.states[at]
+        if not search.ending(at, state.done):
             yield search.finding(
                 "finished-stage-moves-on",
                 at,
@@ -39,9 +41,9 @@ def every_stage_can_be_given_up(search: Search) -> Iterator[Finding]:
     One look at each edge. Guards of which one always passes, such as ``x`` and ``not x``, are not
     recognised, so a stage whose edges are all guarded is a warning and no error.
     """
-    for at, state in enumerate(search.states):
-        if not state.steps or search.surely_ended(state, state.failed):
-            continue
+    triggers = [search.states[at].failed for at in search.working]
+    for at in search.unsure(search.working, triggers):
+        state = search.states[at]
         if search.ending(at, state.failed):
             yield search.finding(
                 "stage-can-be-given-up",
@@ -78,38 +80,61 @@ def every_state_names_who_moves_it(search: Search) -> Iterator[Finding]:
 
 
 def every_timer_can_fire(search: Search) -> Iterator[Finding]:
-    """For every state with a timer an edge of the timer's trigger exists: AG (timer -> EX trigger) in CTL.
+    """For every state with a timer its trigger always has an edge: AG (timer -> EX trigger) in CTL.
 
-    One look at each edge. Whether a guard refuses at the moment the timer rings is not known here.
+    One look at each edge. Guards of which one always passes are not recognised, so a timer whose edges are
+    all guarded is a warning and no error.
     """
-    for at, state in enumerate(search.states):
-        if state.after and not search.ending(at, state.after[1]):
+    timed = [at for at, state in enumerate(search.states) if state.after]
+    for at in search.unsure(timed, [state.after[1] for state in search.states if state.after]):
+        name, trigger = search.states[at].name, _timer(search.states[at])
+        if search.ending(at, trigger):
             yield search.finding(
                 "timer-can-fire",
                 at,
-                msg=f"The timer of {state.name!r} fires {state.after[1]!r}, which no edge takes out of "
-                "there.",
-                hint=f"Declare an edge of {state.after[1]!r} from {state.name!r}, or correct its after.",
+                msg=f"Every edge of {trigger!r} from {name!r} is guarded: "
+                "when all refuse as its timer rings, the row stays.",
+                hint=f"Declare a last edge of {trigger!r} from {name!r} without conditions.",
+                level="warning",
             )
+        else:
+            yield search.finding(
+                "timer-can-fire",
+                at,
+                msg=f"The timer of {name!r} fires {trigger!r}, which no edge takes out of there.",
+                hint=f"Declare an edge of {trigger!r} from {name!r}, or correct its after.",
+            )
+
+
+def _timer(state: StateValue) -> str:
+    return state.after[1] if state.after else ""
 
 
 def every_edge_can_be_taken(search: Search) -> Iterator[Finding]:
-    """No edge stands behind one of its trigger that is unguarded, since the first that passes is taken.
+    """No trigger is ambiguous: no edge stands behind an unguarded one of its trigger.
 
-    One look at each edge. An edge that can be taken from another source is left alone: that is how a
-    wildcard reads which is declared after its exceptions.
+    The first edge whose guards pass is taken, so that one is always taken first. One look at each edge. A
+    wildcard may be hidden in some states, where its exceptions are declared before it, but not in all: it is
+    found once. Whether two guards exclude each other is not known here.
     """
-    if not search.hidden:
-        return
-    taken = {(search.edges[at].trigger, search.edges[at].dest) for at in search.taken}
+    taken = {key for at in search.taken if search.hidden for key in _wildcards(search.edges[at])}
     # In order of the states, whatever the order of the edges.
     for at in sorted(search.hidden, key=search.source.__getitem__):
         edge = search.edges[at]
-        if (edge.trigger, edge.dest) not in taken:
+        if taken.isdisjoint(_wildcards(edge)):
+            taken.update(_wildcards(edge))
             yield search.finding(
                 "edge-can-be-taken",
                 search.source[at],
-                msg=f"{edge} is never taken: an edge of {edge.trigger!r} before it has no condition.",
+                msg=f"{edge} is never taken: {search.hider(at)} is declared before it and has no condition.",
                 hint="Declare the guarded edges first and the unguarded one last, or delete this one.",
                 level="warning",
             )
+
+
+def _wildcards(edge: Edge) -> tuple[tuple[str, str | None], ...]:
+    """What the edges of one wildcard have in common: where they lead, or that each leads back."""
+    if not edge.wildcard:
+        return ()
+    there = (edge.trigger, edge.dest)
+    return (there, (edge.trigger, None)) if edge.dest == edge.source else (there,)

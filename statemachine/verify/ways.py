@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from statemachine.graph import Finding
+from statemachine.graph import Edge, Finding
 from statemachine.verify.search import Search
-from statemachine.verify.wording import either
+from statemachine.verify.wording import either, some
 
 __all__ = [
     "every_final_state_is_an_end",
+    "every_goal_is_an_end",
+    "every_kept_tag_is_kept",
     "every_run_can_reach_a_goal",
     "every_state_can_be_left",
     "every_state_is_reachable",
@@ -48,7 +50,8 @@ def every_run_can_reach_a_goal(search: Search) -> Iterator[Finding]:
 
     Backward reachability from the goals, O(states + edges) (Clarke, Emerson, Sistla 1986). A final state is
     an end that was declared, so nothing is asked of it. It does not say that a run *will* reach a goal:
-    guards and tasks are outside the graph, and a loop that can be left may be run through for ever.
+    guards and tasks are outside the graph, and a loop that can be left may be run through for ever. A
+    failed state is asked like any other: it has a way back, or says that a run ends there.
     """
     graph = search.graph
     if not graph.goals:
@@ -62,15 +65,21 @@ def every_run_can_reach_a_goal(search: Search) -> Iterator[Finding]:
     goals = either(graph.goals)
     stuck = [at for at, hopeful in enumerate(search.hopeful) if not hopeful and search.rank[at] >= 0]
     for at in stuck:
-        state = search.states[at]
-        if not state.final:
-            yield search.finding(
-                "can-reach-goal",
-                at,
-                msg=f"No path leads from {state.name!r} to {goals}: a run that is there never gets it done.",
-                hint=f"Declare an edge that leads from {state.name!r} towards {goals}; "
-                "if a run may end otherwise, name that end as a goal too.",
+        name = search.states[at].name
+        if search.states[at].final:
+            continue
+        if any(map(search.fails, search.entering(at))):
+            msg = f"A stage that fails ends in {name!r}, and no path leads from there to {goals}."
+            hint = (
+                f"Declare a way back from {name!r}, such as a 'retry'; or, if a run ends there, final=True."
             )
+        else:
+            msg = f"No path leads from {name!r} to {goals}: a run that is there never gets it done."
+            hint = (
+                f"Declare an edge that leads from {name!r} towards {goals}; "
+                "if a run may end otherwise, name that end as a goal too."
+            )
+        yield search.finding("can-reach-goal", at, msg=msg, hint=hint)
 
 
 def every_state_can_be_left(search: Search) -> Iterator[Finding]:
@@ -105,5 +114,54 @@ def every_final_state_is_an_end(search: Search) -> Iterator[Finding]:
                 hint="A source of '*' takes final states along: list the sources, or drop final=True.",
                 level="warning",
             )
-            # A path of no edges is falsy.
-            yield found if found.path is None else replace(found, path=found.path.then(leaving[0]))
+            yield _one_further(found, leaving[0])
+
+
+def every_goal_is_an_end(search: Search) -> Iterator[Finding]:
+    """No edge to another state leaves a goal, or it says who moves a row on: AG (goal -> AX goal) in CTL.
+
+    One look at each goal. A final goal is left to ``final-is-an-end``. Of a cycle, a goal is a state that
+    must come again: it has a task, a timer or somebody it waits for. The path shown goes one edge too far.
+    """
+    for at in sorted(map(search.number.__getitem__, set(search.graph.goals))):
+        state = search.states[at]
+        moved = state.final or state.steps or state.waits_for or state.after
+        if not moved and (leaving := search.leaving(at)):
+            triggers = either(edge.trigger for edge in leaving)
+            found = search.finding(
+                "goal-is-an-end",
+                at,
+                msg=f"{state.name!r} is a goal, yet {triggers} leaves it, and nobody is named who would.",
+                hint="A source of '*' takes goals along: list the sources; "
+                "or say who moves a row on: waits_for='...'.",
+                level="warning",
+            )
+            yield _one_further(found, leaving[0])
+
+
+def every_kept_tag_is_kept(search: Search) -> Iterator[Finding]:
+    """Where a state has a tag that is to be kept, all later states have it: AG (tag -> AG tag) in CTL.
+
+    One look at each edge for each such tag: a run that loses it takes an edge from a state that has it to
+    one that has not. The path shown is a shortest that loses it.
+    """
+    for tag in search.graph.keeps:
+        has = [tag in state.tags for state in search.states]
+        source, dest, rank = search.source, search.dest, search.rank
+        lost = [e for e in search.taken if has[source[e]] and not has[dest[e]] and rank[source[e]] >= 0]
+        if lost:
+            first = min(lost, key=lambda edge: (rank[source[edge]], edge))
+            others = [edge for edge in lost if edge != first]
+            edges = [search.edges[edge] for edge in (first, *others)]
+            found = search.finding(
+                "tag-is-kept",
+                source[first],
+                msg=f"The tag {tag!r} is to be kept, yet it is lost by {some(edges)}.",
+                hint=f"Give the tag to {either(edge.dest for edge in edges)}, or lead elsewhere.",
+            )
+            yield _one_further(found, edges[0])
+
+
+def _one_further(found: Finding, edge: Edge) -> Finding:
+    """The finding, with a path that takes this edge as well."""
+    return found if found.path is None else replace(found, path=found.path.then(edge))

@@ -6,18 +6,25 @@ from collections.abc import Iterable
 
 from statemachine.graph import StateValue
 
-__all__ = ["count", "either", "tasks"]
+__all__ = ["count", "either", "some", "tasks"]
 
 _NAMED = 4
 
 
 def either(names: Iterable[str]) -> str:
     """Name a few: a list of all of a thousand goals in each of a thousand findings helps nobody."""
-    unique = list(dict.fromkeys(names))
-    shown = [repr(name) for name in unique[:_NAMED]]
-    if len(unique) > _NAMED:
-        shown.append(count(len(unique) - _NAMED, "other"))
-    return " or ".join(shown)
+    return " or ".join(_few(list(dict.fromkeys(map(repr, names)))))
+
+
+def some(things: Iterable[object]) -> str:
+    *shown, last = _few([str(thing) for thing in things])
+    return f"{', '.join(shown)} and {last}" if shown else last
+
+
+def _few(names: list[str]) -> list[str]:
+    if len(names) <= _NAMED:
+        return names
+    return [*names[:_NAMED], count(len(names) - _NAMED, "other")]
 
 
 def tasks(state: StateValue) -> str:

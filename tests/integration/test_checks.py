@@ -92,6 +92,18 @@ BAD_GRAPHS = {
     "W106": lambda: machine([WAITING, DONE], [GO, ["back", "done", "new"]]),
     "W107": lambda: machine(["new", DONE], [GO]),
     "E108": lambda: machine([State("new", after=(timedelta(days=1), "ring")), DONE], [GO]),
+    "W108": lambda: machine(
+        [State("new", after=(timedelta(days=1), "ring")), DONE],
+        [{"trigger": "ring", "source": "new", "dest": "done", "conditions": "perhaps"}],
+    ),
+    "E110": lambda: machine([WORKING, DONE], [["advance", "new", "done"], ["fail", "new", "="]]),
+    "W110": lambda: machine(
+        [WORKING, State("again", on_enter=Enqueue("oddities.work")), DONE],
+        [["advance", "new", "again"], ["advance", "again", "new"], ["fail", ["new", "again"], "done"]],
+    ),
+    "W111": lambda: machine([WAITING, "done"], [GO, ["reopen", "done", "new"]]),
+    "E112": lambda: machine([State("new", waits_for="a person", tags="shown"), DONE], [GO], keeps="shown"),
+    "E100": lambda: machine([WAITING, DONE], [GO], properties="AG new"),
     "W109": lambda: machine(
         [WAITING, DONE, State("other", final=True)], [GO, ["go", "new", "other"], ["stay", "new", "other"]]
     ),
@@ -106,7 +118,7 @@ def test_a_property_that_does_not_hold_has_an_id(number, isolated):
 
 def test_every_property_has_an_id_that_fires():
     assert NUMBERS.keys() == PROPERTIES.keys()
-    assert {number[1:] for number in BAD_GRAPHS} == {str(number) for number in NUMBERS.values()}
+    assert {number[1:] for number in BAD_GRAPHS} == {"100", *(str(number) for number in NUMBERS.values())}
 
 
 def test_the_ids_are_stable():
@@ -120,6 +132,9 @@ def test_the_ids_are_stable():
         "names-who-moves-it": 107,
         "timer-can-fire": 108,
         "edge-can-be-taken": 109,
+        "no-hot-loop": 110,
+        "goal-is-an-end": 111,
+        "tag-is-kept": 112,
     }
 
 

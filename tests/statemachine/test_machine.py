@@ -142,12 +142,12 @@ def test_an_enum_of_numbers_is_known_by_its_names():
 def test_wildcards_mean_every_state_and_the_same_state():
     machine = light(transitions=[["go", "*", "green"], ["renew", ["red", "green"], "="], ["note", "*", None]])
     assert machine.graph.edges == (
-        Edge(trigger="go", source="red", dest="green"),
+        Edge(trigger="go", source="red", dest="green", wildcard=True),
         Edge(trigger="renew", source="red", dest="red"),
-        Edge(trigger="note", source="red", dest="red", internal=True),
-        Edge(trigger="go", source="green", dest="green"),
+        Edge(trigger="note", source="red", dest="red", internal=True, wildcard=True),
+        Edge(trigger="go", source="green", dest="green", wildcard=True),
         Edge(trigger="renew", source="green", dest="green"),
-        Edge(trigger="note", source="green", dest="green", internal=True),
+        Edge(trigger="note", source="green", dest="green", internal=True, wildcard=True),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from statemachine import State, StateMachine
 from statemachine.enqueue import Enqueue
+from statemachine.errors import DeclarationError
 from statemachine.graph import Edge, Finding, Graph, StateValue
+from statemachine.logic import always, leads_to
 from statemachine.verify import PROPERTIES, Report, verify
 
 
@@ -88,8 +91,11 @@ def test_a_graph_without_findings_is_ok_and_every_property_is_proved() -> None:
         "proved  can-be-left: an edge leaves every state that is neither final nor a goal\n"
         "proved  final-is-an-end: no edge leaves a final state\n"
         "proved  names-who-moves-it: every other state has a task, a timer or somebody it waits for\n"
-        "proved  timer-can-fire: every timer has an edge for its trigger\n"
-        "proved  edge-can-be-taken: no edge is hidden behind an unguarded one\n"
+        "proved  timer-can-fire: every timer has an edge for its trigger that no guard refuses\n"
+        "proved  edge-can-be-taken: no trigger is ambiguous: no edge is hidden behind an unguarded one\n"
+        "proved  no-hot-loop: no loop goes round by itself without a limit\n"
+        "proved  goal-is-an-end: no edge leaves a goal, or it says who moves it on\n"
+        "proved  tag-is-kept: no run loses a tag that is to be kept\n"
         "0 errors, 0 warnings"
     )
 
@@ -228,6 +234,17 @@ def test_a_state_from_which_only_an_end_that_is_no_goal_can_be_reached_is_an_err
 
     assert only(graph(states, *edges)).state == "refunding"
     assert not verify(graph(states, *edges, goals=("done", "cancelled"))).findings
+
+
+def test_a_failed_state_without_a_way_back_is_told_to_have_one_or_to_be_an_end() -> None:
+    states = [state("checking", task="papers.check"), state("failed", waits_for="x"), DONE]
+    report = verify(graph(states, "checking advance done", "checking fail failed"))
+    (found,) = report.against("can-reach-goal")
+
+    assert found.msg == "A stage that fails ends in 'failed', and no path leads from there to 'done'."
+    assert found.hint == (
+        "Declare a way back from 'failed', such as a 'retry'; or, if a run ends there, final=True."
+    )
 
 
 def test_a_graph_without_any_goal_is_an_error_of_its_initial_state() -> None:
@@ -409,6 +426,20 @@ def test_a_timer_whose_trigger_has_no_edge_from_there_is_an_error() -> None:
     assert found.path.states == ("draft", "rejected")
 
 
+def test_a_timer_whose_edges_are_all_guarded_is_a_warning() -> None:
+    states = [DRAFT, state("rejected", after=(timedelta(days=30), "discard")), DONE]
+    found = only(graph(states, "draft reject rejected", "rejected discard done paid"))
+
+    assert (found.property, found.level, found.state) == ("timer-can-fire", "warning", "rejected")
+    assert found.msg == (
+        "Every edge of 'discard' from 'rejected' is guarded: "
+        "when all refuse as its timer rings, the row stays."
+    )
+    assert not verify(
+        graph(states, "draft reject rejected", "rejected discard done paid", "rejected discard draft")
+    ).findings
+
+
 def test_a_timer_whose_trigger_never_leaves_the_state_is_an_error() -> None:
     states = [DRAFT, state("rejected", after=(timedelta(days=30), "poke")), DONE]
     poke = Edge(trigger="poke", source="rejected", dest="rejected", internal=True)
@@ -422,7 +453,8 @@ def test_an_edge_that_can_never_be_taken_is_a_warning() -> None:
 
     assert (found.property, found.level, found.state) == ("edge-can-be-taken", "warning", "draft")
     assert found.msg == (
-        "draft --stop--> draft is never taken: an edge of 'stop' before it has no condition."
+        "draft --stop--> draft is never taken: "
+        "draft --stop--> done is declared before it and has no condition."
     )
     assert found.hint == "Declare the guarded edges first and the unguarded one last, or delete this one."
 
@@ -430,7 +462,7 @@ def test_an_edge_that_can_never_be_taken_is_a_warning() -> None:
 def test_a_wildcard_declared_after_its_exceptions_is_no_finding() -> None:
     paid = state("paid", waits_for="x")
     refunded, cancelled = state("refunded", final=True), state("cancelled", final=True)
-    wildcard = ["draft cancel cancelled", "paid cancel cancelled"]
+    wildcard = [edge(f"{source} cancel cancelled", wildcard=True) for source in ("draft", "paid")]
 
     assert not verify(
         graph(
@@ -441,6 +473,247 @@ def test_a_wildcard_declared_after_its_exceptions_is_no_finding() -> None:
             *wildcard,
         )
     ).findings
+
+
+def test_an_ambiguous_trigger_is_found_although_its_edge_can_be_taken_from_elsewhere() -> None:
+    states = [DRAFT, state("other", waits_for="x"), DONE]
+    found = only(graph(states, "draft go other", "draft go done", "other go done"))
+
+    assert (found.property, found.state) == ("edge-can-be-taken", "draft")
+
+
+def test_a_wildcard_that_is_hidden_in_every_state_is_found_once() -> None:
+    paid, held = state("paid", waits_for="x"), state("held", waits_for="x")
+    hidden = [edge(f"{source} cancel draft", wildcard=True) for source in ("draft", "paid", "held")]
+    edges = ["draft pay paid", "paid hold held", "held go done"]
+    first = [f"{source} cancel done" for source in ("draft", "paid", "held")]
+
+    assert only(graph([DRAFT, paid, held, DONE], *edges, *first, *hidden)).state == "draft"
+
+
+def test_a_wildcard_that_leads_back_is_no_finding_where_it_is_hidden() -> None:
+    paid = state("paid", waits_for="x")
+    back = [edge(f"{source} touch {source}", wildcard=True) for source in ("draft", "paid")]
+
+    assert not verify(
+        graph([DRAFT, paid, DONE], "draft pay paid", "paid go done", "paid touch done", *back)
+    ).findings
+
+
+def test_a_machine_tells_its_graph_which_edges_a_wildcard_declared() -> None:
+    machine = StateMachine(
+        name="papers",
+        states=[State("draft", waits_for="x"), State("paid", waits_for="x"), State("done", final=True)],
+        transitions=[["go", "draft", "paid"], ["go", "paid", "done"], ["go", ["draft", "paid"], "done"]],
+        initial="draft",
+    )
+    assert [f.state for f in machine.verify().against("edge-can-be-taken")] == ["draft", "paid"]
+    machine.remove_transition("go", "draft", "done")
+    machine.remove_transition("go", "paid", "done")
+    machine.add_transition("go", "*", "done")
+    assert not machine.verify().against("edge-can-be-taken")
+
+
+# Loops that go round by themselves
+
+STARTED = state("started", task="papers.start")
+SYNCING = state("syncing", task="papers.sync")
+HELD = state("held", waits_for="a person")
+ONWARD = ("draft go started", "started advance syncing", "syncing advance done", "started fail held")
+HELD_ENDS = "held stop done"
+
+
+def test_a_failure_that_leads_back_to_what_starts_it_is_a_hot_loop() -> None:
+    found = only(graph([DRAFT, STARTED, SYNCING, HELD, DONE], *ONWARD, "syncing fail started", HELD_ENDS))
+
+    assert (found.property, found.level, found.state) == ("no-hot-loop", "error", "started")
+    assert found.msg == (
+        "Whenever 'syncing' fails, the run goes to 'started' and comes back by itself: "
+        "nobody is waited for, and no guard limits how often."
+    )
+    assert str(found.path) == (
+        "1. starts in 'draft'\n"
+        "2. go() moves it to 'started'\n"
+        "3. advance() moves it to 'syncing'\n"
+        "4. fail() moves it to 'started'\n"
+        "5. and so on from 2, for ever"
+    )
+
+
+def test_a_failure_that_enters_its_own_state_again_is_a_hot_loop() -> None:
+    edges = ["draft go syncing", "syncing advance done", "syncing fail syncing"]
+    found = only(graph([DRAFT, SYNCING, DONE], *edges))
+
+    assert found.msg.startswith("Whenever 'syncing' fails, the run enters it again by itself: ")
+    assert found.path is not None
+    assert found.path.states[found.path.loop or 0] == "syncing"
+
+
+def test_a_loop_of_successes_is_a_warning() -> None:
+    states = [DRAFT, STARTED, SYNCING, HELD, DONE]
+    edges = ["draft go started", "started advance syncing", "syncing advance started"]
+    found = only(graph(states, *edges, "started fail held", "syncing fail held", HELD_ENDS))
+
+    assert (found.property, found.level) == ("no-hot-loop", "warning")
+    assert found.msg.startswith("Whenever 'started' is done, the run goes to 'syncing' and comes back")
+
+
+@pytest.mark.parametrize(
+    "limited",
+    [
+        ("syncing fail started may_again", "syncing fail held"),
+        ("syncing fail held exhausted", "syncing fail started"),
+        ("syncing fail held", "held retry started"),
+    ],
+)
+def test_a_guard_before_or_on_an_edge_of_it_or_a_wait_limits_a_loop(limited: tuple[str, ...]) -> None:
+    assert not verify(graph([DRAFT, STARTED, SYNCING, HELD, DONE], *ONWARD, *limited, HELD_ENDS)).findings
+
+
+def test_a_timer_of_no_time_does_not_cool_a_loop() -> None:
+    at_once = state("held", after=(timedelta(0), "retry"))
+    later = state("held", after=(timedelta(seconds=1), "retry"))
+    edges = ["draft go syncing", "syncing advance done", "syncing fail held", "held retry syncing"]
+
+    assert only(graph([DRAFT, SYNCING, at_once, DONE], *edges)).property == "no-hot-loop"
+    assert not verify(graph([DRAFT, SYNCING, later, DONE], *edges)).findings
+
+
+def test_a_loop_that_no_run_enters_is_no_hot_loop() -> None:
+    edges = ["draft go done", "syncing fail syncing", "syncing advance done"]
+    report = verify(graph([DRAFT, SYNCING, DONE], *edges))
+
+    assert [f.property for f in report.findings] == ["reachable"]
+
+
+# Goals and tags
+
+
+def test_a_goal_that_is_left_by_nobody_named_is_a_warning_that_shows_it_left() -> None:
+    found = only(graph([DRAFT, state("done")], "draft go done", "done reopen draft"))
+
+    assert (found.property, found.level, found.state) == ("goal-is-an-end", "warning", "done")
+    assert found.msg == "'done' is a goal, yet 'reopen' leaves it, and nobody is named who would."
+    assert found.path is not None
+    assert found.path.states == ("draft", "done", "draft")
+
+
+def test_a_goal_may_be_left_when_it_says_by_whom() -> None:
+    assert not verify(
+        graph([DRAFT, state("done", waits_for="the author")], "draft go done", "done reopen draft")
+    ).findings
+
+
+def kept(*edges: str) -> Graph:
+    shown = {"waits_for": "x", "tags": ("shown",)}
+    states = [DRAFT, state("near", **shown), state("far", **shown), state("lost", waits_for="x")]
+    whole = graph([*states, state("done", final=True, tags=("shown",))], *edges)
+    return replace(whole, keeps=("shown",))
+
+
+def test_a_kept_tag_that_is_lost_is_an_error_with_the_shortest_story() -> None:
+    found = only(
+        kept("draft go near", "near on far", "far lose lost", "near slip lost", "lost on done", "far on done")
+    )
+
+    assert (found.property, found.level, found.state) == ("tag-is-kept", "error", "near")
+    assert found.msg == (
+        "The tag 'shown' is to be kept, yet it is lost by near --slip--> lost and far --lose--> lost."
+    )
+    assert found.hint == "Give the tag to 'lost', or lead elsewhere."
+    assert found.path is not None
+    assert found.path.states == ("draft", "near", "lost")
+
+
+def test_a_tag_that_is_never_lost_is_proved() -> None:
+    assert not verify(kept("draft go lost", "lost go near", "near on far", "far on done")).findings
+
+
+def test_a_tag_that_is_not_to_be_kept_may_be_lost() -> None:
+    lossy = kept("draft go near", "near on far", "far lose lost", "lost on done", "near back draft")
+
+    assert not verify(replace(lossy, keeps=())).findings
+
+
+def test_a_tag_to_keep_that_no_state_has_is_refused_with_a_close_one() -> None:
+    with pytest.raises(DeclarationError) as refused:
+        replace(kept("draft go near"), keeps=("show",))
+
+    assert str(refused.value) == (
+        "The graph 'papers' keeps the tag 'show', which no state has. "
+        "Did you mean 'shown'? Its tags are: shown."
+    )
+
+
+# A graph's own properties
+
+
+def declared(**promises: object) -> StateMachine:
+    return StateMachine(
+        name="papers",
+        states=[
+            State("draft", waits_for="the author"),
+            State("shown", waits_for="the author", tags=["visible"]),
+            State("done", final=True),
+        ],
+        transitions=[["show", "draft", "shown"], ["go", "shown", "done"]],
+        initial="draft",
+        **promises,
+    )
+
+
+def test_a_machine_declares_what_else_is_to_hold() -> None:
+    machine = declared(properties=["AG EF done", leads_to("visible", "done", name="shown-papers-end")])
+    report = machine.verify()
+
+    assert report.findings == ()
+    assert report.checked[len(PROPERTIES) :] == (
+        ("AG EF done", "declared"),
+        ("shown-papers-end", "AG(visible -> AF done) (fair: in the end)"),
+    )
+    assert str(report).endswith(
+        "proved  AG EF done: declared\n"
+        "proved  shown-papers-end: AG(visible -> AF done) (fair: in the end)\n"
+        "0 errors, 0 warnings"
+    )
+
+
+def test_a_property_of_its_own_that_fails_is_an_error_with_its_path() -> None:
+    (found,) = declared(keeps="visible", properties="AG ~done").verify().against("AG ~done")
+
+    assert (found.level, found.state) == ("error", "done")
+    assert found.path is not None
+    assert found.path.states == ("draft", "shown", "done")
+
+
+def test_what_is_asked_for_is_checked_alone() -> None:
+    report = declared(properties="AG EF done").verify(["reachable", "EF shown"])
+
+    assert report.checked == (("reachable", "some run enters every state"), ("EF shown", "asked for"))
+
+
+@pytest.mark.parametrize(
+    ("promises", "message"),
+    [
+        ({"keeps": ["visibel"]}, "keeps the tag 'visibel', which no state has. Did you mean 'visible'?"),
+        ({"properties": ["AG EF finished"]}, "has no state, tag or phase 'finished'."),
+        ({"properties": ["AG EF"]}, "AG EF"),
+        ({"properties": [always("done", name="reachable")]}, "'reachable', which is a built-in one"),
+        ({"properties": ["EF done", "EF done"]}, "2 properties are called 'EF done'."),
+    ],
+)
+def test_a_promise_that_cannot_be_meant_is_refused_when_declared(
+    promises: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DeclarationError) as refused:
+        declared(**promises)
+
+    assert message in str(refused.value)
+
+
+def test_a_property_that_is_asked_for_twice_is_refused() -> None:
+    with pytest.raises(DeclarationError):
+        verify(REVIEW, ["EF published", "EF published"])
 
 
 # Order and size

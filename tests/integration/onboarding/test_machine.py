@@ -1,6 +1,7 @@
 """The shape of the onboarding, asserted once: it is part of the product."""
 
 from integration.onboarding.machine import onboarding
+from statemachine.verify import PROPERTIES
 
 HAPPY = [
     "not_started",
@@ -86,4 +87,11 @@ def test_the_tasks_of_every_state_are_the_designed_ones():
 def test_the_graph_is_proved_without_a_finding():
     report = onboarding.verify()
     assert report.findings == ()
+    assert [name for name, _ in report.checked[len(PROPERTIES) :]] == [
+        "the-dashboard-stays",
+        "phase-2-has-a-dashboard",
+        "work-comes-to-an-end",
+        "a-retried-team-gets-its-dashboard",
+        "onboarding-is-completed",
+    ]
     assert report.ok
