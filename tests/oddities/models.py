@@ -4,6 +4,7 @@ from django.db import models
 
 from integration.models import StateField, StateMachineModel, StateQuerySet
 from statemachine import Enqueue, State, StateMachine
+from tests.examples import code_of
 
 
 def pipeline(name, **first):
@@ -202,3 +203,9 @@ class Drawer(StateMachineModel):
     def count(self, event):
         self.opened = models.F("opened") + 1
         self.inside = event.kwargs.get("inside")
+
+
+class HandKept(StateMachineModel):
+    """The pipeline of a page of the documentation."""
+
+    status = StateField(code_of("hand-kept-onboarding.md").onboarding)
