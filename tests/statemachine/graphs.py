@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import timedelta
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -74,12 +72,8 @@ def edges(draw: st.DrawFn, names: list[str]) -> Edge:
         guards=tuple(draw(st.lists(words, **few))),
         internal=draw(st.booleans()),
         writes=tuple(draw(st.lists(words, **few))),
-        **known(Edge, wildcard=draw(st.booleans())),
+        wildcard=draw(st.booleans()),
     )
-
-
-def known(cls: type, **values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in {field.name for field in fields(cls)}}
 
 
 @st.composite
@@ -112,9 +106,6 @@ def graphs(draw: st.DrawFn) -> Graph:
         edges=tuple(drawn),
         initial=draw(st.sampled_from(names)),
         goals=tuple(draw(st.lists(st.sampled_from(names), max_size=2))),
-        **known(
-            Graph,
-            keeps=tuple(draw(st.lists(st.sampled_from(tags), unique=True))) if tags else (),
-            properties=tuple(draw(st.lists(promises, max_size=2, unique_by=lambda p: p.name or str(p)))),
-        ),
+        keeps=tuple(draw(st.lists(st.sampled_from(tags), unique=True))) if tags else (),
+        properties=tuple(draw(st.lists(promises, max_size=2, unique_by=lambda p: p.title))),
     )
