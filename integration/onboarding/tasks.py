@@ -73,12 +73,15 @@ def analyst_of(team: Team) -> Analyst:
 
 
 def snapshot_of(stage: Stage) -> Snapshot:
-    found = Snapshot.objects.filter(team=stage.row).first()
-    if found is None:
-        raise PermanentFailure(
-            f"{stage.row} was never synced, so there is no newest change to count days from. Restart it."
-        )
-    return found
+    """Where days are counted from; a team that was put past the first stage by hand gets it here."""
+    return Snapshot.objects.filter(team=stage.row).first() or _count_from_now(stage)
+
+
+def _count_from_now(stage: Stage) -> Snapshot:
+    with outside(stage):
+        newest = source_of(stage.row).newest()
+    # Not in finish(): whichever attempt comes first says it, and no other changes it.
+    return Snapshot.objects.get_or_create(team=stage.row, defaults={"newest_change_at": newest})[0]
 
 
 def window_of(stage: Stage) -> Window:

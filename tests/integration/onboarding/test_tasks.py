@@ -132,7 +132,7 @@ class Refusing:
     def __init__(self, error):
         self.error = error
 
-    def people(self):
+    def people(self, *args):
         raise self.error
 
     newest = count = changes = people
@@ -160,13 +160,32 @@ def test_an_outside_service_that_is_away_costs_an_attempt_and_is_tried_again(tea
     assert "no answer" in entry.error
 
 
-def test_a_stage_that_comes_before_the_members_says_what_to_do(team):
+def test_a_team_that_was_never_synced_can_be_put_into_the_second_phase(team, grown_repository):
     with mailbox() as box:
-        team.update_pipeline_status("computing_insights", reason="too early")
+        team.update_pipeline_status("background_syncing", reason="the first phase is of no use here")
         box.deliver_all()
     team.refresh_from_db()
-    assert team.onboarding_pipeline_status == "failed"
-    assert "was never synced" in team.onboarding_pipeline_error
+    assert team.onboarding_pipeline_status == "complete"
+    window = team.snapshot.window(31, 90)
+    assert set(team.changes.values_list("sha", flat=True)) == shas_between(
+        grown_repository, window.start, window.end
+    )
+
+
+def test_the_days_of_a_team_that_was_never_synced_are_not_counted_anew_by_a_second_attempt(team, monkeypatch):
+    class Changing(Refusing):
+        def newest(self):
+            return next(instants)
+
+    instants = iter([datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)])
+    error = SourceUnavailable("no answer")
+    monkeypatch.setattr(tasks, "source_for", lambda *args, **kwargs: Changing(error))
+    with mailbox() as box:
+        team.update_pipeline_status("syncing", reason="too early")
+        [message] = box.commit()
+        assert [box.hand(message), box.hand(message)] == [Outcome.BACKING_OFF] * 2
+    assert team.entries.open().get().attempt == 2
+    assert team.snapshot.newest_change_at == datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def test_windows_of_the_phases_neither_overlap_nor_leave_a_gap():
