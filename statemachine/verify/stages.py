@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from statemachine.graph import Edge, Finding, StateValue
 from statemachine.verify.search import Search
@@ -117,12 +117,18 @@ def every_edge_can_be_taken(search: Search) -> Iterator[Finding]:
     wildcard may be hidden in some states, where its exceptions are declared before it, but not in all: it is
     found once. Whether two guards exclude each other is not known here.
     """
-    taken = {key for at in search.taken if search.hidden for key in _wildcards(search.edges[at])}
+    if not search.hidden:
+        return
+    wildcards = [edge for edge in search.edges if edge.wildcard]
+    arrows = {(edge.trigger, edge.dest) for edge in wildcards if edge.dest != edge.source}
+    taken = map(search.edges.__getitem__, search.taken)
+    settled = {_leads(edge, arrows) for edge in taken if edge.wildcard}
     # In order of the states, whatever the order of the edges.
     for at in sorted(search.hidden, key=search.source.__getitem__):
         edge = search.edges[at]
-        if taken.isdisjoint(_wildcards(edge)):
-            taken.update(_wildcards(edge))
+        if not edge.wildcard or _leads(edge, arrows) not in settled:
+            if edge.wildcard:
+                settled.add(_leads(edge, arrows))
             yield search.finding(
                 "edge-can-be-taken",
                 search.source[at],
@@ -132,9 +138,7 @@ def every_edge_can_be_taken(search: Search) -> Iterator[Finding]:
             )
 
 
-def _wildcards(edge: Edge) -> tuple[tuple[str, str | None], ...]:
-    """What the edges of one wildcard have in common: where they lead, or that each leads back."""
-    if not edge.wildcard:
-        return ()
-    there = (edge.trigger, edge.dest)
-    return (there, (edge.trigger, None)) if edge.dest == edge.source else (there,)
+def _leads(edge: Edge, arrows: Collection[tuple[str, str]]) -> tuple[str, str | None]:
+    """Where the wildcard of an edge leads: to one state, or from each state back to it (None)."""
+    one = (edge.trigger, edge.dest)
+    return one if one in arrows else (edge.trigger, None)

@@ -500,6 +500,15 @@ def test_a_wildcard_that_leads_back_is_no_finding_where_it_is_hidden() -> None:
     ).findings
 
 
+def test_a_wildcard_that_leads_back_is_found_behind_one_that_leads_to_one_state() -> None:
+    paid = state("paid", waits_for="x")
+    to_one = [edge(f"{source} touch draft", wildcard=True) for source in ("draft", "paid")]
+    back = [edge(f"{source} touch {source}", wildcard=True) for source in ("draft", "paid")]
+    found = only(graph([DRAFT, paid, DONE], "draft pay paid", "paid go done", *to_one, *back))
+
+    assert (found.property, found.state) == ("edge-can-be-taken", "paid")
+
+
 def test_a_machine_tells_its_graph_which_edges_a_wildcard_declared() -> None:
     machine = StateMachine(
         name="papers",
