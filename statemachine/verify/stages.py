@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from statemachine.graph import Edge, Finding, StateValue
 from statemachine.verify.search import Search
@@ -119,16 +120,13 @@ def every_edge_can_be_taken(search: Search) -> Iterator[Finding]:
     """
     if not search.hidden:
         return
-    wildcards = [edge for edge in search.edges if edge.wildcard]
-    arrows = {(edge.trigger, edge.dest) for edge in wildcards if edge.dest != edge.source}
-    taken = map(search.edges.__getitem__, search.taken)
-    settled = {_leads(edge, arrows) for edge in taken if edge.wildcard}
+    wildcards = _wildcards(search.edges)
+    told = {wildcards.get(at) for at in search.taken}
     # In order of the states, whatever the order of the edges.
     for at in sorted(search.hidden, key=search.source.__getitem__):
-        edge = search.edges[at]
-        if not edge.wildcard or _leads(edge, arrows) not in settled:
-            if edge.wildcard:
-                settled.add(_leads(edge, arrows))
+        edge, wildcard = search.edges[at], wildcards.get(at)
+        if wildcard is None or wildcard not in told:
+            told.add(wildcard)
             yield search.finding(
                 "edge-can-be-taken",
                 search.source[at],
@@ -138,7 +136,16 @@ def every_edge_can_be_taken(search: Search) -> Iterator[Finding]:
             )
 
 
-def _leads(edge: Edge, arrows: Collection[tuple[str, str]]) -> tuple[str, str | None]:
-    """Where the wildcard of an edge leads: to one state, or from each state back to it (None)."""
-    one = (edge.trigger, edge.dest)
-    return one if one in arrows else (edge.trigger, None)
+def _wildcards(edges: Sequence[Edge]) -> dict[int, tuple[str, int]]:
+    """Which wildcard has declared an edge: how many edges of later ones its trigger has there.
+
+    A state that was declared after some wildcards has the edges of the later ones only.
+    """
+    later: Counter[tuple[str, str]] = Counter()
+    found = {}
+    for at in reversed(range(len(edges))):
+        edge = edges[at]
+        if edge.wildcard:
+            found[at] = (edge.trigger, later[edge.source, edge.trigger])
+            later[edge.source, edge.trigger] += 1
+    return found

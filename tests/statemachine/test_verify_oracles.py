@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from statemachine import State, StateMachine
 from statemachine.enqueue import Enqueue
 from statemachine.graph import Edge, Finding, Graph, StateValue
 from statemachine.graph import Path as Walk
@@ -154,18 +156,42 @@ def test_what_is_asked_of_single_states_agrees_with_its_sentence(graph: Graph) -
     )
 
 
-@settings(max_examples=60)
-@given(graphs())
-def test_an_edge_is_reported_when_it_is_hidden_and_a_wildcard_when_it_always_is(graph: Graph) -> None:
-    naive = Naive(graph)
-    hidden = [edge for at, edge in enumerate(graph.edges) if naive.is_hidden(at)]
-    reported = [f.msg.partition(" is never taken")[0] for f in verify(graph, ["edge-can-be-taken"]).findings]
-    explicit = [edge for edge in hidden if not edge.wildcard]
-    lost = {(e.trigger, e.dest) for e in hidden if e.wildcard} - {
-        (e.trigger, e.dest) for e in naive.edges if e.wildcard
-    }
-    assert len(reported) == len(explicit) + len(lost)
-    assert {str(edge) for edge in explicit} <= set(reported)
+@st.composite
+def declarations(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """The edges of one trigger, some of them wildcards."""
+    name, guard = st.sampled_from(("a", "b", "c")), st.sampled_from(([], ["sure"]))
+    one = st.fixed_dictionaries(
+        {"source": name | st.just("*"), "dest": name | st.just("="), "conditions": guard}
+    )
+    return draw(st.lists(one, max_size=6))
+
+
+@given(declarations())
+def test_an_edge_is_found_when_it_is_hidden_and_a_wildcard_when_it_is_hidden_everywhere(
+    declared: list[dict[str, Any]],
+) -> None:
+    machine = StateMachine(
+        states=[State("a"), State("b"), State("c")],
+        transitions=[{"trigger": "go", **one} for one in declared],
+        initial="a",
+    )
+    closed: set[str] = set()
+    hidden = []
+    for one in declared:
+        sources = ["a", "b", "c"] if one["source"] == "*" else [one["source"]]
+        if closed.issuperset(sources):
+            hidden.append(sources[0])
+        closed.update(sources if not one["conditions"] else ())
+    assert found(machine.graph, "edge-can-be-taken") == [(name, "warning") for name in sorted(hidden)]
+
+
+def test_states_that_were_declared_after_a_wildcard_have_only_the_later_ones() -> None:
+    machine = StateMachine(states=["a", "b"], transitions=[["go", "*", "b"]], initial="a")
+    machine.add_states(["c"])
+    machine.add_transition("go", "*", "a")
+    assert found(machine.graph, "edge-can-be-taken") == []
+    machine.add_transition("go", "*", "=")
+    assert found(machine.graph, "edge-can-be-taken") == [("a", "warning")]
 
 
 @settings(max_examples=60)
