@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "machine",
             metavar="module:machine",
-            help="such as papers.machine:review, or an exported FILE.json",
+            help="such as papers.machine:review, or an exported FILE.json or FILE.scxml",
         )
     return parser
 
@@ -111,13 +111,14 @@ def _graph(machine: str) -> Graph:
         DeclarationError: There is no such module or attribute, or it is no machine.
         OSError: The file cannot be read.
     """
-    if machine.endswith(".json"):
-        return _loaded(Path(machine))
+    if machine.endswith(export.READABLE):
+        return export.read(Path(machine))
     module, colon, attribute = machine.partition(":")
     if not (module and colon and attribute):
         raise DeclarationError(
             f"{machine!r} names no machine.",
-            hint="Write module:machine, such as papers.machine:review, or name an exported FILE.json.",
+            hint="Write module:machine, such as papers.machine:review, or name an exported FILE.json or "
+            "FILE.scxml.",
         )
     found = _attribute(_imported(module), attribute)
     graph = found if isinstance(found, Graph) else getattr(found, "graph", None)
@@ -127,13 +128,6 @@ def _graph(machine: str) -> Graph:
             hint="Name a StateMachine or a Graph.",
         )
     return graph
-
-
-def _loaded(file: Path) -> Graph:
-    try:
-        return export.load(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # the bytes of the file may be no text
-        raise DeclarationError(f"{file}: {error}") from error
 
 
 def _imported(module: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Write a graph for other programs: as JSON, which can be read back, or as a model for spin."""
+"""Write a graph for other programs: as JSON or SCXML, which can be read back, or as a model for spin."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from statemachine.errors import DeclarationError
+from statemachine.export.fromscxml import load_scxml
 from statemachine.export.jsonformat import load, to_json
 from statemachine.export.promela import to_promela
+from statemachine.export.scxml import to_scxml
 from statemachine.graph import Graph
 
-__all__ = ["FORMATS", "SUFFIXES", "export", "format_of", "load"]
+__all__ = ["FORMATS", "READABLE", "SUFFIXES", "export", "format_of", "load", "load_scxml", "read"]
 
-SUFFIXES: Mapping[str, str] = {".json": "json", ".pml": "promela"}
-FORMATS: Mapping[str, Callable[[Graph], str]] = {"json": to_json, "promela": to_promela}
+SUFFIXES: Mapping[str, str] = {".json": "json", ".pml": "promela", ".scxml": "scxml"}
+FORMATS: Mapping[str, Callable[[Graph], str]] = {
+    "json": to_json,
+    "promela": to_promela,
+    "scxml": to_scxml,
+}
+READABLE = (".json", ".scxml")
+"""The suffixes of the files that `read` understands."""
 
 
 def export(graph: Graph, format: str) -> str:
-    """Write a graph as ``json`` or ``promela``. The same graph gives the same text.
+    """Write a graph as ``json``, ``promela`` or ``scxml``. The same graph gives the same text.
 
     Raises:
         DeclarationError: The format is unknown, or cannot say what the graph says.
@@ -27,6 +35,21 @@ def export(graph: Graph, format: str) -> str:
             f"{format!r} is no format of an export.", hint=f"Choose one of {', '.join(map(repr, FORMATS))}."
         )
     return FORMATS[format](graph)
+
+
+def read(file: Path) -> Graph:
+    """Read a graph from a file: as SCXML after its suffix, otherwise as JSON.
+
+    Raises:
+        DeclarationError: It is not of that format, or not as it must be: the message names the file.
+        OSError: It cannot be read.
+    """
+    try:
+        if file.suffix == ".scxml":
+            return load_scxml(file.read_bytes())
+        return load(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # the bytes of the file may be no text
+        raise DeclarationError(f"{file}: {error}") from error
 
 
 def format_of(file: Path | None) -> str:

