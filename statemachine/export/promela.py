@@ -14,7 +14,7 @@ from importlib.resources import files
 from statemachine.errors import DeclarationError
 from statemachine.export.ltl import Untranslatable, to_ltl
 from statemachine.graph import Edge, Graph, StateValue
-from statemachine.logic import Property
+from statemachine.logic import AG, Property, tag
 
 __all__ = ["to_promela"]
 
@@ -25,14 +25,15 @@ _MOST = 8
 
 
 def to_promela(
-    graph: Graph, *, workers: int = 2, messages: int = 2, properties: Iterable[Property] = ()
+    graph: Graph, *, workers: int = 2, messages: int = 2, properties: Iterable[Property] | None = None
 ) -> str:
     """Write a graph with the protocol as a Promela model; what it means and how to run it is said on top.
 
     Args:
         workers: How many worker processes there are, 1 to 8.
         messages: How many messages the broker holds at most, 1 to 8; what is more is lost.
-        properties: Claimed too, where LTL can say them.
+        properties: Claimed too, where LTL can say them; by default the graph's own, and that its kept tags
+            are kept.
 
     Raises:
         DeclarationError: There are too many states, workers or messages for a model, or a property names
@@ -51,7 +52,7 @@ def to_promela(
         *tables.choices(),
         _text("protocol"),
         _text("claims"),
-        *_claims(graph, tables.ids, properties),
+        *_claims(graph, tables.ids, _declared(graph) if properties is None else properties),
     ]
     return "\n".join(parts) + "\n"
 
@@ -71,6 +72,11 @@ def _check_size(graph: Graph, **numbers: int) -> None:
             raise DeclarationError(
                 f"A model with {name}={number!r} cannot be explored.", hint=f"Choose 1 to {_MOST}."
             )
+
+
+def _declared(graph: Graph) -> list[Property]:
+    kept = [Property(AG(tag(word) >> AG(tag(word))), name=f"keeps {word}") for word in graph.keeps]
+    return [*graph.properties, *kept]
 
 
 def _claims(graph: Graph, ids: Mapping[str, str], properties: Iterable[Property]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -180,6 +181,14 @@ def test_a_claim_is_called_what_the_user_calls_it():
     model = to_promela(review.graph, properties=[always("true"), always("open", name="it's open")])
     assert "\nltl property_1 {" in model
     assert "\nltl property_2_it_s_open {" in model
+
+
+def test_what_a_graph_declares_is_claimed_unless_something_else_is():
+    declared = replace(review.graph, keeps=("open",), properties=(always("true", name="always so"),))
+    model = to_promela(declared)
+    assert "\nltl property_1_always_so {" in model
+    assert "\nltl property_2_keeps_open {" in model
+    assert "\nltl property_" not in to_promela(declared, properties=[])
 
 
 def test_a_claim_about_an_unknown_state_is_refused():
