@@ -595,6 +595,14 @@ def test_a_loop_that_no_run_enters_is_no_hot_loop() -> None:
     assert [f.property for f in report.findings] == ["reachable"]
 
 
+def test_a_loop_that_no_run_enters_is_not_found_beside_one_that_runs_enter() -> None:
+    stray = state("stray", task="papers.stray")
+    edges = ["draft go syncing", "syncing advance done", "syncing fail syncing", "stray fail stray"]
+    (found,) = verify(graph([DRAFT, SYNCING, stray, DONE], *edges)).against("no-hot-loop")
+
+    assert found.state == "syncing"
+
+
 # Goals and tags
 
 
