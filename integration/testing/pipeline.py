@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core import mail
@@ -169,11 +171,23 @@ class Pipeline:
         return f"{self.model.__name__}.{self.field.name}"
 
 
+def _named_so(module: str, name: str) -> PipelineTest:
+    cls: type[PipelineTest] = attrgetter(name)(import_module(module))
+    return cls.__new__(cls)
+
+
 class PipelineTest(TestCase):
     """What `pipeline_test` makes; to be collected, it must have a pipeline."""
 
     pipeline: ClassVar[Pipeline]
     drawn: ClassVar[Settings | None] = None
+
+    def __reduce__(self) -> Any:
+        """Be found by the name that it was assigned to: ``test --parallel`` sends tests to its processes."""
+        module, cls = type(self).__module__, type(self)
+        names = (name for name, value in vars(sys.modules[module]).items() if value is cls)
+        name = next(names, cls.__qualname__)
+        return _named_so, (module, name), self.__getstate__()
 
     def test_a_goal_is_reached_from_every_state(self) -> None:
         """Without faults: from each state that runs enter, where the row has walked, or was put by hand."""

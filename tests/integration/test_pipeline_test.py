@@ -1,5 +1,6 @@
 """`pipeline_test`: what one line in a user's tests finds."""
 
+import pickle
 import re
 import unittest
 from contextlib import suppress
@@ -63,6 +64,12 @@ TestTeam = pytest.mark.slow(
         settings=settings(FEW, max_examples=15, stateful_step_count=15),
     )
 )
+
+
+def test_it_is_sent_to_other_processes_as_the_name_that_it_was_assigned_to():
+    again = pickle.loads(pickle.dumps(TestPaper(FROM_EVERY_STATE)))
+    assert type(again) is TestPaper
+    assert again.id() == TestPaper(FROM_EVERY_STATE).id()
 
 
 # What it finds
