@@ -21,6 +21,7 @@ from integration.entries import Entry
 from integration.fields import StateField, state_fields
 from integration.stage import Body, bodies
 from integration.testing.repeats import repeat_every_step
+from integration.testing.story import hinted
 from integration.testing.trouble import named
 from integration.testing.ways import Ways, reach_a_goal, walk
 from integration.testing.world import World
@@ -73,6 +74,7 @@ def pipeline_test(
         model=model,
         field=_field_of(model, field),
         create=create or model._default_manager.create,
+        creates_by_default=create is None,
         tasks=dict(tasks or {}),
         drive=dict(drive or {}),
         faults=named(faults),
@@ -106,6 +108,7 @@ class Pipeline:
     model: type[models.Model]
     field: StateField
     create: Callable[[], Any]
+    creates_by_default: bool
     tasks: Mapping[str, Body]
     drive: Mapping[str, Drive]
     faults: frozenset[str]
@@ -145,6 +148,20 @@ class Pipeline:
                 "stage_task, or pass tasks={'…': function}."
             )
         return {task: found[task] for task in self.declared}
+
+    def make(self) -> Any:
+        """Make a row, and give its primary key.
+
+        Raises:
+            TypeError: What should make it does not.
+        """
+        hint = "It needs more than its defaults: pass create=…, a function that makes a row."
+        with hinted(hint if self.creates_by_default else ""):
+            made = self.create()
+        owner = self.binding.owner
+        if not isinstance(made, owner) or made._state.adding:
+            raise TypeError(f"create() gave {made!r}: it must save a {self.model.__name__}, and return it.")
+        return getattr(made, owner._meta.pk.attname)
 
     def max_attempts(self, entry: Entry) -> int:
         return max_attempts_of(step_of(entry, self.binding))

@@ -108,7 +108,10 @@ def come_to_rest(world: World) -> None:
         world.sweep()
         if not world.messages:
             return
-    raise Broken(f"It never comes to rest: it is in {world.where().status!r}, and work is still pending.")
+    raise Broken(
+        f"It never comes to rest: it is in {world.where().status!r}, and work is still pending. "
+        "Where a stage waits for something that is not there, let create=… make it, or pass tasks=…."
+    )
 
 
 def reach_a_goal(world: World, ways: Ways) -> None:

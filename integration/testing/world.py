@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from copy import copy
@@ -23,6 +23,7 @@ from integration.stage import run
 from integration.testing.attempts import watching
 from integration.testing.commits import Commits
 from integration.testing.judge import Judge
+from integration.testing.story import hinted, printed
 from integration.testing.trouble import Broken, Job, Killed, TaskError, Trouble, first_line, quiet
 from statemachine import StateMachineError
 
@@ -83,7 +84,7 @@ class World:
 
     def _begin(self) -> None:
         def create() -> None:
-            self.pk = self.pipeline.create().pk
+            self.pk = self.pipeline.make()
 
         self.do("somebody creates the row", create)
         self.tell(f"{self.binding.owner.__name__} {self.pk} is in {self.where().status!r}")
@@ -96,7 +97,7 @@ class World:
         except Exception as error:
             if not self.broken:
                 self.broken = True
-                error.add_note("\n".join(["", "The story:", *map(_numbered, enumerate(self.story, 1))]))
+                error.add_note(f"\nThe story:\n{printed(self.story)}")
             raise
 
     @contextmanager
@@ -202,18 +203,23 @@ class World:
         """Let leases, backoffs and waits be over, and let a sweep ring what is overdue then."""
         self.elapse()
         sweep = partial(recovery.sweep, using=self.pipeline.using)
-        with self._alone():
+        with self._alone(self._pending()):
             self.do("a sweep rings what is overdue", sweep, trouble=trouble)
 
     def scan(self) -> None:
         scan = partial(recovery.scan_all, using=self.pipeline.using, everything=True)
-        with self._alone():
+        with self._alone([self.binding.label]):
             self.do("a scan looks for rows to adopt", scan)
 
+    def _pending(self) -> list[tuple[str, str]]:
+        """The pipelines that have something pending: a stage may wait for rows of another, which it made."""
+        due = Entry.objects.using(self.pipeline.using).overdue().order_by()
+        return list(due.values_list("model", "field").distinct())
+
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Look at no other pipeline: a project may have many, and most of the time would be theirs."""
-        others = {label: other for label, other in bindings.items() if other is not self.binding}
+    def _alone(self, labels: Iterable[tuple[str, str]]) -> Iterator[None]:
+        """Look at no other pipelines: a project may have many, and most of the time would be theirs."""
+        others = {label: other for label, other in bindings.items() if label not in labels}
         for label in others:
             del bindings[label]
         try:
@@ -243,8 +249,10 @@ class World:
         drive = self.pipeline.drive.get(trigger, {})
 
         def act() -> None:
-            row = self.row()
-            moved = self._drive(row, trigger, drive)
+            with hinted(
+                "" if drive else f"If a person brings something along: drive={{{trigger!r}: {{…}}}}."
+            ):
+                moved = self._drive(self.row(), trigger, drive)
             self.say(
                 f"it is in {self.where().status!r} now" if moved else "it is refused: no guard let it pass"
             )
@@ -390,7 +398,3 @@ class World:
         found = audit(using=self.pipeline.using, fields=[self.pipeline.field])
         if violations := [str(violation) for violation in found if violation.level == "violation"]:
             raise Broken("\n".join(violations))
-
-
-def _numbered(told: tuple[int, str]) -> str:
-    return f"{told[0]:>3}. {told[1]}"

@@ -4,6 +4,7 @@ import pickle
 import re
 import unittest
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 from django.core import mail
@@ -14,7 +15,9 @@ from integration.onboarding.machine import onboarding
 from integration.onboarding.models import Team
 from integration.testing import pipeline_test
 from integration.testing.commits import Commits
-from integration.testing.trouble import FAULTS
+from integration.testing.trouble import FAULTS, Broken
+from integration.testing.ways import reach_a_goal
+from integration.testing.world import World
 from statemachine import LeaseLost
 from tests.integration.test_mutants import MUTANTS, broken
 from tests.papers.models import Journal, Leaflet, Paper, Remark
@@ -245,6 +248,42 @@ def test_a_protocol_that_is_broken_is_found(mutant):
         assert any("Broken: " in told_by(test, name) for name in ALL)
 
 
+def prints(stage):
+    """Have leaflets printed, in a pipeline of their own, and wait until they are."""
+    if stage.checkpoint is None:
+        with transaction.atomic():
+            leaflet = Leaflet.objects.create()
+            leaflet.start()
+        stage.checkpoint = leaflet.pk
+    if Leaflet.objects.get(pk=stage.checkpoint).status != "printed":
+        stage.wait(timedelta(minutes=1))
+
+
+def test_a_stage_that_waits_for_a_row_of_another_pipeline_is_not_left_waiting():
+    test = paper_test(tasks={"papers.check": prints})
+    with transaction.atomic(), World(test.pipeline).opened() as world:
+        world.fire("submit")
+        world.answer(world.messages[0])
+        world.messages.clear()
+        reach_a_goal(world, test.pipeline.ways)
+        assert world.where().status == "published"
+
+
+def test_a_stage_that_waits_for_ever_is_told_and_the_story_is_not_endless(monkeypatch):
+    monkeypatch.setattr("integration.testing.ways._ROUNDS", 25)
+
+    def waits(stage):
+        stage.wait(timedelta(minutes=1))
+
+    test = paper_test(tasks={"papers.check": waits})
+    with pytest.raises(Broken, match="never comes to rest: it is in 'checking'") as caught:  # noqa: SIM117
+        with transaction.atomic(), World(test.pipeline).opened() as world:
+            reach_a_goal(world, test.pipeline.ways)
+    (note,) = caught.value.__notes__
+    assert len(note.splitlines()) == 83
+    assert "\n 40.   the message is waiting\n     … 25 more …\n 66. a worker takes" in note
+
+
 # What it refuses
 
 
@@ -281,6 +320,29 @@ def test_a_task_without_a_body_is_told(monkeypatch):
     monkeypatch.delitem(bodies, "papers.print")
     told = told_by(pipeline_test(Leaflet), FROM_EVERY_STATE)
     assert "No body is registered for papers.print: import the module that declares it" in told
+
+
+def test_a_model_that_cannot_be_made_of_its_defaults_is_told_to_pass_create(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise IntegrityError("a paper needs an author")
+
+    monkeypatch.setattr(Paper, "save", refuse)
+    told = told_by(paper_test(), FROM_EVERY_STATE)
+    assert "a paper needs an author\nIt needs more than its defaults: pass create=…" in told
+    assert "pass create=…" not in told_by(paper_test(create=Paper.objects.create), FROM_EVERY_STATE)
+
+
+@pytest.mark.parametrize("create", [lambda: None, Paper, lambda: Journal.objects.create()])
+def test_a_create_that_gives_no_stored_row_is_told(create):
+    told = told_by(paper_test(create=create), FROM_EVERY_STATE)
+    assert "it must save a Paper, and return it." in told
+
+
+def test_a_guard_that_needs_what_a_person_brings_is_told_with_the_way_to_bring_it(monkeypatch):
+    monkeypatch.setattr(Paper, "is_worth_it", lambda paper, event: event.kwargs["by"] == "Ada")
+    told = told_by(paper_test(), FROM_EVERY_STATE)
+    assert "KeyError: 'by'\nIf a person brings something along: drive={'revise': {…}}." in told
+    assert told_by(paper_test(drive={"revise": {"by": "Ada"}}), FROM_EVERY_STATE) == ""
 
 
 # The commits that it imitates
