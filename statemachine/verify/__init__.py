@@ -12,12 +12,10 @@ take time linear in states and edges, and no recursion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from statemachine.graph import Finding, Graph
-from statemachine.logic import Claim
+from statemachine.logic import Claim, Property
 from statemachine.logic.kripke import Kripke
 from statemachine.verify.claims import as_claim, refuse_titles, refutations, sentence
 from statemachine.verify.loops import no_loop_is_hot
@@ -56,27 +54,37 @@ def verify(graph: Graph, properties: Iterable[Claim] | None = None) -> Report:
         DeclarationError: A text is neither a name nor a formula, a formula names what is not there, or a
             property is called like another.
     """
-    every: Iterable[Claim] = (*PROPERTIES, *graph.properties)
-    asked = [as_claim(claim, PROPERTIES) for claim in (every if properties is None else properties)]
-    refuse_titles(asked, PROPERTIES)
-    search, kripke = Search(graph), cache(lambda: Kripke(graph))
-    findings = (
-        PROPERTIES[claim][1](search) if isinstance(claim, str) else refutations(kripke(), claim)
-        for claim in asked
-    )
+    if properties is None:
+        asked: Sequence[Property | str] = (*PROPERTIES, *graph.properties)
+        refuse_titles(graph.properties, PROPERTIES)
+    else:
+        asked = [as_claim(claim, PROPERTIES) for claim in properties]
+        refuse_titles(asked, PROPERTIES)
+    search = Search(graph)
     return Report(
         name=graph.name,
         states=len(graph.states),
         edges=len(graph.edges),
         reachable=search.reachable,
         checked=tuple(
-            (claim, PROPERTIES[claim][0])
-            if isinstance(claim, str)
-            else (claim.title, sentence(claim, graph.properties))
-            for claim in asked
+            [_TITLED[claim] if isinstance(claim, str) else _titled(claim, graph) for claim in asked]
         ),
-        findings=tuple(chain.from_iterable(findings)),
+        findings=tuple(_findings(search, asked)),
     )
+
+
+def _titled(claim: Property, graph: Graph) -> tuple[str, str]:
+    return claim.title, sentence(claim, graph.properties)
+
+
+def _findings(search: Search, asked: Iterable[Property | str]) -> Iterator[Finding]:
+    kripke: Kripke | None = None
+    for claim in asked:
+        if isinstance(claim, str):
+            yield from PROPERTIES[claim][1](search)
+        else:
+            kripke = Kripke(search.graph) if kripke is None else kripke
+            yield from refutations(kripke, claim)
 
 
 PROPERTIES: Mapping[str, tuple[str, Check]] = {
@@ -102,3 +110,5 @@ PROPERTIES: Mapping[str, tuple[str, Check]] = {
     "goal-is-an-end": ("no edge leaves a goal, or it says who moves it on", every_goal_is_an_end),
     "tag-is-kept": ("no run loses a tag that is to be kept", every_kept_tag_is_kept),
 }
+
+_TITLED = {name: (name, sentence) for name, (sentence, _) in PROPERTIES.items()}

@@ -44,7 +44,7 @@ def refuse_titles(claims: Iterable[Property | str], names: Collection[str]) -> N
         DeclarationError: It is called so.
     """
     titles = [claim.title for claim in claims if isinstance(claim, Property)]
-    for title, times in Counter(titles).items():
+    for title, times in Counter(titles).items() if titles else ():
         if title in names:
             raise DeclarationError(
                 f"A property is called {title!r}, which is a built-in one.", hint="Give it another name."

@@ -35,7 +35,7 @@ class _Moves:
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self._hot = [_moves_on_by_itself(state) for state in search.states]
+        self._hot = [bool(state.steps) or _rings_at_once(state) for state in search.states]
         self._of: dict[int, list[int]] = {}
 
     def back(self) -> Iterator[int]:
@@ -95,8 +95,8 @@ class _Moves:
         return loop[::-1]
 
 
-def _moves_on_by_itself(state: StateValue) -> bool:
-    return bool(state.steps) or (state.after is not None and state.after[0] <= timedelta())
+def _rings_at_once(state: StateValue) -> bool:
+    return state.after is not None and state.after[0] <= timedelta()
 
 
 def _triggers(state: StateValue) -> set[str]:

@@ -6,9 +6,9 @@ hashing a name for each. Each answer is worked out when it is first asked for, a
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import count
 from operator import add, attrgetter
 from typing import Literal
 
@@ -31,45 +31,49 @@ class Search:
         self.states: Sequence[StateValue] = graph.states
         self.edges: Sequence[Edge] = graph.edges
         self.number = {state.name: at for at, state in enumerate(graph.states)}
-        self._told: Counter[str] = Counter()
+        self._told: dict[str, int] = {}
 
     # The graph
 
     @cached_property
     def source(self) -> list[int]:
         """The state that each edge leaves."""
-        return list(map(self.number.__getitem__, map(attrgetter("source"), self.edges)))
+        return [*map(self.number.__getitem__, map(attrgetter("source"), self.edges))]
 
     @cached_property
     def dest(self) -> list[int]:
         """The state that each edge enters."""
-        return list(map(self.number.__getitem__, map(attrgetter("dest"), self.edges)))
+        return [*map(self.number.__getitem__, map(attrgetter("dest"), self.edges))]
 
     @cached_property
     def _trigger(self) -> dict[str, int]:
         """A number for each trigger: multiples of the number of states, to be added to that of a state."""
-        triggers = dict.fromkeys(map(attrgetter("trigger"), self.edges))
-        return {trigger: at * len(self.states) for at, trigger in enumerate(triggers)}
+        triggers = set(map(attrgetter("trigger"), self.edges))
+        return dict(zip(triggers, count(step=len(self.states)), strict=False))
 
     @cached_property
-    def _sure(self) -> tuple[dict[int, int], list[int]]:
-        """The first edge without a condition, by source and trigger; and those behind one."""
-        keys = list(
-            map(add, self.source, map(self._trigger.__getitem__, map(attrgetter("trigger"), self.edges)))
-        )
-        sure = [at for at, edge in enumerate(self.edges) if not edge.guards]
-        sure.reverse()
-        first = dict(zip(map(keys.__getitem__, sure), sure, strict=True))
-        return first, [at for at, key in enumerate(keys) if first.get(key, at) < at]
+    def _keys(self) -> list[int]:
+        """What edges of the same source and trigger have in common."""
+        triggers = map(attrgetter("trigger"), self.edges)
+        return [*map(add, self.source, map(self._trigger.__getitem__, triggers))]
 
-    @property
+    @cached_property
+    def _sure(self) -> dict[int, int]:
+        """By their keys, the first of the edges without a condition."""
+        edges, keys = self.edges, self._keys
+        return {keys[at]: at for at in range(len(edges) - 1, -1, -1) if not edges[at].guards}
+
+    @cached_property
     def hidden(self) -> list[int]:
         """The edges that are never taken: one of their trigger before them has no condition."""
-        return self._sure[1]
+        if len(set(self._keys)) == len(self._keys):
+            return []
+        sure = self._sure
+        return [at for at, key in enumerate(self._keys) if sure.get(key, at) < at]
 
     def hider(self, edge: int) -> Edge:
         """The edge behind which another is hidden."""
-        return self.edges[self._sure[0][self.source[edge] + self._trigger[self.edges[edge].trigger]]]
+        return self.edges[self._sure[self._keys[edge]]]
 
     @cached_property
     def taken(self) -> Sequence[int]:
@@ -117,14 +121,13 @@ class Search:
 
     def unsure(self, states: Sequence[int], triggers: Iterable[str]) -> list[int]:
         """Those of the states in which no edge without a condition ends the stage or wait by its trigger."""
-        edges, (sure, _), number = self.edges, self._sure, self._trigger
-        found = (
-            sure.get(state + number.get(trigger, -state - 1))
-            for state, trigger in zip(states, triggers, strict=True)
-        )
-        return [
-            state for state, edge in zip(states, found, strict=True) if edge is None or edges[edge].internal
-        ]
+        edges, sure, number, nowhere = self.edges, self._sure, self._trigger, -len(self.states)
+        found = []
+        for state, trigger in zip(states, triggers, strict=True):
+            edge = sure.get(state + number.get(trigger, nowhere))
+            if edge is None or edges[edge].internal:
+                found.append(state)
+        return found
 
     def fails(self, edge: int) -> bool:
         """Whether a stage takes the edge when it is given up."""
@@ -164,6 +167,12 @@ class Search:
     def reachable(self) -> int:
         return len(self.rank) - self.rank.count(-1)
 
+    @property
+    def unreachable(self) -> list[int]:
+        if self.reachable == len(self.states):
+            return []
+        return [at for at, rank in enumerate(self.rank) if rank < 0]
+
     def can_reach(self, goals: Iterable[str]) -> bytearray:
         """For each state whether one of the goals can be reached: breadth-first search, backwards."""
         queue = [self.number[goal] for goal in dict.fromkeys(goals)]
@@ -182,15 +191,20 @@ class Search:
         return found
 
     @cached_property
-    def hopeful(self) -> bytearray:
-        """For each state whether a goal can be reached."""
-        return self.can_reach(self.graph.goals)
+    def hopeless(self) -> list[int]:
+        """The states from which no goal can be reached."""
+        hopeful = self.can_reach(self.graph.goals)
+        return [at for at, hope in enumerate(hopeful) if not hope] if 0 in hopeful else []
 
     @cached_property
-    def ends(self) -> frozenset[int]:
+    def final(self) -> list[int]:
+        """The final states."""
+        return [at for at, state in enumerate(self.states) if state.final]
+
+    @cached_property
+    def ends(self) -> set[int]:
         """Where a run may stay: the final states and the goals."""
-        goals = (self.number[goal] for goal in self.graph.goals)
-        return frozenset(goals).union(at for at, state in enumerate(self.states) if state.final)
+        return {*self.final, *map(self.number.__getitem__, self.graph.goals)}
 
     # Stories
 
@@ -207,8 +221,9 @@ class Search:
 
     def finding(self, name: str, state: int, *, msg: str, hint: str, level: Level = "error") -> Finding:
         """A finding about a state, with the way there unless enough was told already."""
-        path = self.path_to(state) if self._told[name] <= _EDGES_TOLD else None
-        self._told[name] += len(path) if path is not None else 0
+        told = self._told.get(name, 0)
+        path = self.path_to(state) if told <= _EDGES_TOLD else None
+        self._told[name] = told + (len(path) if path is not None else 0)
         named = self.states[state].name
         return Finding(property=name, msg=msg, hint=hint, state=named, path=path, level=level)
 

@@ -69,8 +69,9 @@ def every_state_names_who_moves_it(search: Search) -> Iterator[Finding]:
 
     This is asked of the declaration, not of its runs: one look at each state.
     """
+    ends = search.ends
     for at, state in enumerate(search.states):
-        if not (state.steps or state.waits_for or state.after) and at not in search.ends:
+        if not (state.steps or state.waits_for or state.after or at in ends):
             yield search.finding(
                 "names-who-moves-it",
                 at,

@@ -25,7 +25,7 @@ def every_state_is_reachable(search: Search) -> Iterator[Finding]:
     Breadth-first search from the initial state, O(states + edges) (Clarke, Emerson, Sistla 1986). An edge
     whose guard never passes still counts.
     """
-    for at in [at for at, rank in enumerate(search.rank) if rank < 0]:
+    for at in search.unreachable:
         name = search.states[at].name
         yield search.finding(
             "reachable",
@@ -62,8 +62,9 @@ def every_run_can_reach_a_goal(search: Search) -> Iterator[Finding]:
             hint="Name what every run means to reach: goal='...'; of a cycle, a state that must come again.",
         )
         return
-    goals = either(graph.goals)
-    stuck = [at for at, hopeful in enumerate(search.hopeful) if not hopeful and search.rank[at] >= 0]
+    rank = search.rank
+    stuck = [at for at in search.hopeless if rank[at] >= 0]
+    goals = either(graph.goals) if stuck else ""
     for at in stuck:
         name = search.states[at].name
         if search.states[at].final:
@@ -89,7 +90,7 @@ def every_state_can_be_left(search: Search) -> Iterator[Finding]:
     state do not leave it.
     """
     # What leads to a goal elsewhere is left on the way.
-    for at in [at for at, hopeful in enumerate(search.hopeful) if not hopeful]:
+    for at in search.hopeless:
         if at not in search.ends and not search.leaving(at):
             name = search.states[at].name
             yield search.finding(
@@ -105,8 +106,9 @@ def every_final_state_is_an_end(search: Search) -> Iterator[Finding]:
 
     One look at each final state. The path shown goes one edge too far: out of the final state.
     """
-    for at, state in enumerate(search.states):
-        if state.final and (leaving := search.leaving(at)):
+    for at in search.final:
+        state = search.states[at]
+        if leaving := search.leaving(at):
             found = search.finding(
                 "final-is-an-end",
                 at,
