@@ -97,5 +97,5 @@ def check_settings(
 @checks.register(checks.Tags.database)
 def check_databases(databases: Iterable[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Whether the databases can do what the protocol needs, and what in them waits for a person."""
-    looks = (of_databases.immediate, of_databases.entries, of_databases.rows)
+    looks = (of_databases.immediate, of_databases.contents)
     return [message for alias in databases or () for look in looks for message in look(alias)]

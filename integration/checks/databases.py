@@ -7,18 +7,22 @@ from functools import partial
 from typing import Any
 
 from django.core import checks
-from django.db import DatabaseError, connections, models
-from django.db.models import Count
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, Error, connections, models
+from django.db.models import Count, Q
 
 from integration import recovery, status
 from integration.binding import RowBinding
 from integration.entries import Entry
 
-__all__ = ["entries", "immediate", "rows"]
+__all__ = ["contents", "immediate"]
 
 Messages = Iterator[checks.CheckMessage]
 
 _TOLD = 5
+
+_LOOKED_AT = 50_000
+"""How many rows at each end of a table are read. ``migrate`` waits for this; the audit reads all of them."""
 
 
 def immediate(alias: str) -> Messages:
@@ -33,15 +37,22 @@ def immediate(alias: str) -> Messages:
         yield checks.Warning(msg, hint=hint, id="statemachine.W001")
 
 
-def entries(alias: str) -> Messages:
-    """What waits, where there is an entry table."""
-    if recovery.holds(alias):
-        yield from _readable("The entries", alias, _waiting)
+def contents(alias: str) -> Messages:
+    """What the tables say, where there is an entry table."""
+    try:
+        residents = recovery.residents(alias) if recovery.holds(alias) else None
+    except (Error, ImproperlyConfigured) as error:
+        msg = f"The database {alias!r} cannot be reached: {error}"
+        hint = "Nothing else is said of it: look again when it is up."
+        yield checks.Warning(msg, hint=hint, id="statemachine.W015")
+        return
+    if residents is not None:
+        yield from _looks(alias, residents)
 
 
-def rows(alias: str) -> Messages:
-    """What the rows say that no code here knows."""
-    for binding in recovery.residents(alias) if recovery.holds(alias) else ():
+def _looks(alias: str, residents: Iterable[RowBinding]) -> Messages:
+    yield from _readable("The entries", alias, _waiting)
+    for binding in residents:
         label = ".".join(binding.label)
         yield from _readable(f"The rows of {label}", alias, partial(_strange, binding))
 
@@ -80,9 +91,9 @@ def _waiting(alias: str) -> Messages:
 def _strange(binding: RowBinding, alias: str) -> Messages:
     """Stored values that the graph does not know: no trigger can be fired on such a row.
 
-    Reads the status of every row.
+    Reads the oldest and the newest rows, and all when one of those holds such a value.
     """
-    found = list(_values(binding, alias))
+    found = list(_values(binding, alias)) if _has_strange(binding, alias) else []
     if found:
         told = ", ".join(f"{value!r} ({number})" for value, number in found[:_TOLD])
         more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
@@ -96,10 +107,23 @@ def _strange(binding: RowBinding, alias: str) -> Messages:
         )
 
 
+def _rows(binding: RowBinding, alias: str) -> models.QuerySet[Any]:
+    return models.QuerySet(binding.owner, using=alias)
+
+
+def _unknown(binding: RowBinding) -> Q:
+    return ~Q(**{f"{binding.attribute}__in": list(binding.states)})
+
+
+def _has_strange(binding: RowBinding, alias: str) -> bool:
+    strange = Count("pk", filter=_unknown(binding))
+    ends = (_rows(binding, alias).order_by(order)[:_LOOKED_AT] for order in ("pk", "-pk"))
+    return any(end.aggregate(strange=strange)["strange"] for end in ends)
+
+
 def _values(binding: RowBinding, alias: str) -> Iterable[tuple[Any, int]]:
     """Each unknown value with how many rows hold it. Grouped by the column: what is read has today's name."""
     column: Any = binding.attribute
-    stored: models.QuerySet[Any] = models.QuerySet(binding.owner, using=alias)
-    unknown = stored.exclude(**{f"{column}__in": list(binding.states)})
+    unknown = _rows(binding, alias).filter(_unknown(binding))
     counted = unknown.order_by().values_list(column).annotate(number=Count("pk"))
     yield from counted.order_by("-number", column)

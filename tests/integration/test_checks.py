@@ -12,7 +12,7 @@ from django.apps import apps
 from django.core.checks import run_checks
 from django.core.checks.registry import registry
 from django.core.management import call_command
-from django.db import connections, models
+from django.db import OperationalError, connections, models
 from django.db.backends.dummy import base as dummy
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test.utils import isolate_apps
@@ -568,6 +568,33 @@ def test_rows_in_what_is_no_state_are_a_warning():
         "Rows on 'default' hold what is no state of papers.paper.status: 'gone' (2), 'lost' (1)."
     )
     assert str(warning.obj) == "papers.Paper.status"
+
+
+@pytest.mark.django_db
+def test_the_middle_of_a_large_table_is_read_when_an_end_holds_what_is_no_state(monkeypatch):
+    monkeypatch.setattr("integration.checks.databases._LOOKED_AT", 2)
+    models.QuerySet(Paper).bulk_create([Paper() for _ in range(7)])
+    rows, keys = (
+        models.QuerySet(Paper),
+        list(models.QuerySet(Paper).order_by("pk").values_list("pk", flat=True)),
+    )
+    rows.filter(pk__in=keys[2:5]).update(status="gone")
+    assert check_databases(["default"]) == []
+    for end in (keys[1], keys[5]):
+        rows.filter(pk=end).update(status="lost")
+        (warning,) = check_databases(["default"])
+        assert warning.msg.endswith(": 'gone' (3), 'lost' (1).")
+        rows.filter(pk=end).update(status="draft")
+
+
+def test_a_database_that_cannot_be_reached_is_a_warning(monkeypatch):
+    def refuse(alias):
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr("integration.recovery.holds", refuse)
+    (warning,) = check_databases(["default"])
+    assert warning.id == "statemachine.W015"
+    assert warning.msg == "The database 'default' cannot be reached: connection refused"
 
 
 @pytest.mark.django_db
