@@ -18,6 +18,8 @@ from statemachine.diagrams.kept import check, keep
 from statemachine.errors import DeclarationError, StateMachineError
 from statemachine.graph import Graph
 from statemachine.verify import verify
+from statemachine.verify.places import Place, place_of
+from statemachine.verify.sarif import Verified, as_sarif
 
 __all__ = ["main"]
 
@@ -46,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     verifying = commands.add_parser("verify", help="prove that no run gets stuck, or show how one does")
     verifying.set_defaults(run=_verify)
-    verifying.add_argument("--format", choices=("text", "json"), default="text")
+    verifying.add_argument("--format", choices=("text", "json", "sarif"), default="text")
     verifying.add_argument(
         "--property",
         action="append",
@@ -76,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _verify(options: argparse.Namespace) -> int:
     report = verify(_graph(options.machine), options.property)
-    print(json.dumps(report.as_dict(), indent=2) if options.format == "json" else report)
+    if options.format == "sarif":
+        verified = Verified(report=report, name=report.name, place=_place(options.machine))
+        print(json.dumps(as_sarif([verified]), indent=2))
+    else:
+        print(json.dumps(report.as_dict(), indent=2) if options.format == "json" else report)
     return 0 if report.ok else 1
 
 
@@ -128,6 +134,16 @@ def _graph(machine: str) -> Graph:
             hint="Name a StateMachine or a Graph.",
         )
     return graph
+
+
+def _place(machine: str) -> Place | None:
+    """Where a machine is declared that could be read: the exported file, or at least the module named."""
+    if machine.endswith(export.READABLE):
+        return Place(file=Path(machine))
+    name, _, attribute = machine.partition(":")
+    module = _imported(name)
+    place = place_of(_attribute(module, attribute))
+    return Place(file=Path(module.__file__)) if place is None and module.__file__ else place
 
 
 def _imported(module: str) -> ModuleType:

@@ -141,13 +141,18 @@ class Path:
     def then(self, edge: Edge) -> Path:
         return Path(self.start, (*self.edges, edge))
 
-    def __str__(self) -> str:
+    @property
+    def story(self) -> tuple[str, ...]:
+        """A line for each of its states; one more where it goes on for ever."""
         lines = [f"starts in {self.start!r}"]
         lines += [f"{edge.trigger}() moves it to {edge.dest!r}" for edge in self.edges]
         if self.loop is not None:
             stays = self.loop == len(self.edges)
             lines.append("stays there for ever" if stays else f"and so on from {self.loop + 1}, for ever")
-        return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+        return tuple(lines)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{number}. {line}" for number, line in enumerate(self.story, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

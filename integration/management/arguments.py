@@ -47,7 +47,7 @@ def _add_verify(verbs: Any) -> None:
         metavar="NAME|FORMULA",
         help="Check this alone; may be repeated.",
     )
-    _add_format(parser)
+    _add_format(parser, "sarif")
 
 
 def _add_draw(verbs: Any) -> None:
@@ -118,8 +118,8 @@ def _add_database(parser: Any) -> None:
     parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS")
 
 
-def _add_format(parser: Any) -> None:
-    parser.add_argument("--format", choices=["text", "json"], default="text")
+def _add_format(parser: Any, *others: str) -> None:
+    parser.add_argument("--format", choices=["text", "json", *others], default="text")
 
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

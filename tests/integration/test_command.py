@@ -22,6 +22,7 @@ from statemachine.diagrams import draw
 from statemachine.diagrams.kept import keep
 from statemachine.export import export
 from tests.integration.test_recovery import unreachable_database
+from tests.papers import machine
 from tests.papers.machine import printing, review
 from tests.papers.models import Journal, Paper
 
@@ -75,6 +76,18 @@ def test_verify_can_be_read_by_programs(manage):
     told = json.loads(manage("verify", "papers.Paper", "--format", "json"))
     assert told == [{"field": "papers.Paper.status", **review.verify().as_dict()}]
     assert len(json.loads(manage("verify", "--format", "json"))) > 2
+
+
+def test_verify_points_code_hosts_at_the_lines_of_its_findings(manage, capsys):
+    with pytest.raises(CommandError, match=r"^Not everything holds of papers\.Paper\.status"):
+        manage("verify", "papers.Paper", "--format", "sarif", "--property", "AG ~rejected")
+    (result,) = json.loads(capsys.readouterr().out)["runs"][0]["results"]
+    location = result["locations"][0]
+    assert location["logicalLocations"][0]["fullyQualifiedName"] == "papers.Paper.status.rejected"
+    place = location["physicalLocation"]
+    assert place["artifactLocation"]["uri"].endswith("tests/papers/machine.py")
+    line = Path(machine.__file__).read_text().splitlines()[place["region"]["startLine"] - 1]
+    assert line.strip().startswith('State("rejected", ')
 
 
 def test_verify_checks_the_properties_that_are_asked_for(manage):

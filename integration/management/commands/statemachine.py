@@ -20,6 +20,7 @@ from integration import recovery, status
 from integration.audit import Violation, audit
 from integration.dispatch import circuit
 from integration.entries import Entry
+from integration.fields import StateField
 from integration.management.arguments import (
     add_verbs,
     check_alias,
@@ -44,7 +45,9 @@ from integration.status import Health, Standing
 from statemachine import StaleState, StateMachineError, diagrams, export
 from statemachine.diagrams.files import as_file, as_text, format_of
 from statemachine.diagrams.kept import Comparison, check, keep
-from statemachine.verify import verify
+from statemachine.verify import Report, verify
+from statemachine.verify.places import place_of
+from statemachine.verify.sarif import Verified, as_sarif
 
 __all__ = ["Command"]
 
@@ -72,6 +75,8 @@ class Command(BaseCommand):
             self.stdout.write(
                 in_json([{"field": str(field), **report.as_dict()} for field, report in reports])
             )
+        elif format == "sarif":
+            self.stdout.write(in_json(as_sarif(_verified(field, report) for field, report in reports)))
         else:
             for field, report in reports:
                 self.stdout.write(self.style.MIGRATE_HEADING(str(field)))
@@ -256,6 +261,10 @@ def _counting(findings: Iterable[Violation], levels: Counter[str]) -> Iterator[V
     for finding in findings:
         levels[finding.level] += 1
         yield finding
+
+
+def _verified(field: StateField, report: Report) -> Verified:
+    return Verified(report=report, name=str(field), place=place_of(field.machine))
 
 
 def _batches(using: str) -> int:
