@@ -88,7 +88,7 @@ def every_timer_can_fire(search: Search) -> Iterator[Finding]:
     all guarded is a warning and no error.
     """
     timed = [at for at, state in enumerate(search.states) if state.after]
-    for at in search.unsure(timed, [state.after[1] for state in search.states if state.after]):
+    for at in search.unsure(timed, [_timer(search.states[at]) for at in timed]):
         name, trigger = search.states[at].name, _timer(search.states[at])
         if search.ending(at, trigger):
             yield search.finding(
