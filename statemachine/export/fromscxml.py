@@ -28,6 +28,13 @@ def load_scxml(text: str | bytes) -> Graph:
             ``parallel`` or ``script``, or something in it is not as it must be: the message says where.
     """
     root = _parsed(text)
+    try:
+        return _read(root)
+    except RecursionError as error:
+        raise DeclarationError("Something is nested too deeply.", hint="Look for many brackets.") from error
+
+
+def _read(root: Element) -> Graph:
     _check_version(root)
     _check_events(root)
     if root.tag != f"{{{NAMESPACE}}}scxml":
@@ -137,8 +144,6 @@ def _own(element: Element, *known: str, prefix: str = f"{{{OWN}}}") -> dict[str,
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except RecursionError as error:
-        raise DeclarationError("A value is nested too deeply.", hint="Correct it there.") from error
     except ValueError:
         return text
 

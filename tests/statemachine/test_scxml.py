@@ -219,7 +219,11 @@ def leaving(transition: str, *, states: str = '<final id="b"/>') -> str:
         (chart('<state id="a" onward:label="5"/>'), "states[0].label must be a string, and is 5."),
         (chart('<state id="a" onward:steps="5"><onward:steps task="t"/></state>'), "says 'steps' twice."),
         (chart('<state id="a"><onward:steps/></state>'), "states[0].steps[0] has no 'task'"),
-        (chart(f'<state id="a" onward:tags="{"[" * 100_000}"/>'), "A value is nested too deeply."),
+        (
+            chart(f'<state id="a">{"<onward:steps>" * 5_000}{"</onward:steps>" * 5_000}</state>'),
+            "Something is nested too deeply.",
+        ),
+        (chart(f'<state id="a" onward:tags="{"[" * 100_000}"/>'), "Something is nested too deeply."),
     ],
 )
 def test_what_is_wrong_in_a_document_is_said_with_its_element(text: str | bytes, complaint: str) -> None:
