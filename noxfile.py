@@ -51,7 +51,8 @@ nox.options.sessions = ["tests", "core", "lint"]
 def tests(session: nox.Session, django: str, celery: str) -> None:
     """Run everything that needs no server: `nox -s tests -- tests/statemachine -k graph` for a part.
 
-    What needs spin and gcc is skipped without them, or fails where ONWARD_EXPECT_SPIN is set.
+    What needs spin and gcc is skipped without them, or fails where ONWARD_EXPECT_SPIN is set; what needs
+    Java, for TLC, likewise, where ONWARD_EXPECT_TLC is set.
     """
     versions = (str(session.python), django, celery)
     chosen = [f"django=={django}.*", f"celery=={celery}.*"]

@@ -60,7 +60,7 @@ class StateMachine(Declaration):
         return draw(self.graph, format)
 
     def export(self, format: str = "json") -> str:
-        """Write the graph as ``json``, ``promela`` or ``scxml``: see `statemachine.export`."""
+        """Write the graph as ``json``, ``promela``, ``scxml`` or ``tla``: see `statemachine.export`."""
         return export(self.graph, format)
 
     # Binding

@@ -35,7 +35,7 @@ from django.core.management import BaseCommand
 
 import statemachine
 from tests import processes
-from tests.model.spin import MISSING
+from tests.model import spin, tlc
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -174,6 +174,7 @@ class Runner:
             "PATH": os.pathsep.join(programs if python else [processes.folder_for_path(), *programs]),
             "NO_COLOR": "1",
             "DJANGO_COLORS": "nocolor",
+            "TLA2TOOLS": str(tlc.JAR),
         }
 
     def __enter__(self):
@@ -262,7 +263,7 @@ class Runner:
     def command(self, block):
         commands = block.commands if block.language == "console" else [(block.text.strip(), "")]
         for command, expected in commands:
-            if command in NOT_RUN or is_without_spin(command):
+            if command in NOT_RUN or is_without_its_program(command):
                 continue
             if "background" in block.orders:
                 self.start(command)
@@ -287,8 +288,12 @@ class Runner:
                 assert same, f"{said}\nbut the page shows\n{expected}"
 
 
-def is_without_spin(command):
-    return command.startswith("spin ") and bool(MISSING) and "ONWARD_EXPECT_SPIN" not in os.environ
+def is_without_its_program(command):
+    missing = {
+        "spin ": spin.MISSING and "ONWARD_EXPECT_SPIN" not in os.environ,
+        "java ": tlc.MISSING and "ONWARD_EXPECT_TLC" not in os.environ,
+    }
+    return any(command.startswith(program) and is_missing for program, is_missing in missing.items())
 
 
 def is_setup(block):

@@ -1,4 +1,6 @@
-"""Write a graph for other programs: as JSON or SCXML, which can be read back, or as a model for spin."""
+"""Write a graph for other programs: as JSON or SCXML, which can be read back, or as a model for
+spin or TLC.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +12,24 @@ from statemachine.export.fromscxml import load_scxml
 from statemachine.export.jsonformat import load, to_json
 from statemachine.export.promela import to_promela
 from statemachine.export.scxml import to_scxml
+from statemachine.export.tla import to_tla
 from statemachine.graph import Graph
 
 __all__ = ["FORMATS", "READABLE", "SUFFIXES", "export", "format_of", "load", "load_scxml", "read"]
 
-SUFFIXES: Mapping[str, str] = {".json": "json", ".pml": "promela", ".scxml": "scxml"}
+SUFFIXES: Mapping[str, str] = {".json": "json", ".pml": "promela", ".scxml": "scxml", ".tla": "tla"}
 FORMATS: Mapping[str, Callable[[Graph], str]] = {
     "json": to_json,
     "promela": to_promela,
     "scxml": to_scxml,
+    "tla": to_tla,
 }
 READABLE = (".json", ".scxml")
 """The suffixes of the files that `read` understands."""
 
 
 def export(graph: Graph, format: str) -> str:
-    """Write a graph as ``json``, ``promela`` or ``scxml``. The same graph gives the same text.
+    """Write a graph as ``json``, ``promela``, ``scxml`` or ``tla``. The same graph gives the same text.
 
     Raises:
         DeclarationError: The format is unknown, or cannot say what the graph says.

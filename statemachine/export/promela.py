@@ -12,7 +12,9 @@ from functools import cached_property
 from importlib.resources import files
 
 from statemachine.errors import DeclarationError
+from statemachine.export.choices import Choices
 from statemachine.export.ltl import Untranslatable, to_ltl
+from statemachine.export.wording import comment, said, taken
 from statemachine.graph import Edge, Graph, StateValue
 from statemachine.logic import AG, Property, tag
 
@@ -44,12 +46,12 @@ def to_promela(
     file = re.sub(r"\W+", "-", graph.name, flags=re.ASCII).strip("-") or "model"
     values = {"start": tables.ids[graph.initial], "workers": workers, "messages": messages}
     parts = [
-        _text("top").format(name=_comment(graph.name), file=file, **values),
+        _text("top").format(name=comment(graph.name), file=file, **values),
         tables.states(),
         *tables.sets(),
         *tables.numbers(),
         _any("IS_TENDED", [f"HOLDS({worker})" for worker in range(workers)], "a process has the open entry"),
-        *tables.choices(),
+        *tables.ways(),
         _text("protocol"),
         _text("claims"),
         *_claims(graph, tables.ids, _declared(graph) if properties is None else properties),
@@ -85,7 +87,7 @@ def _claims(graph: Graph, ids: Mapping[str, str], properties: Iterable[Property]
         try:
             yield f"ltl {_claim_name(number, claimed)} {{ {to_ltl(graph, claimed, ids.__getitem__)} }}"
         except Untranslatable as reason:
-            yield f"/* Not claimed here: {_comment(str(claimed))}: {reason}. */"
+            yield f"/* Not claimed here: {comment(str(claimed))}: {reason}. */"
 
 
 def _claim_name(number: int, claimed: Property) -> str:
@@ -95,72 +97,52 @@ def _claim_name(number: int, claimed: Property) -> str:
 
 class _Tables:
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+        self.graph, self.choices = graph, Choices(graph)
 
     @cached_property
     def ids(self) -> Mapping[str, str]:
         """The prefix keeps a name from being a word of Promela's, such as ``init``."""
         return {state.name: _id(index, state.name) for index, state in enumerate(self.graph)}
 
-    @cached_property
-    def open(self) -> Mapping[str, tuple[Edge, ...]]:
-        """The edges that leave a state, or enter it anew, and are not hidden behind an unguarded one."""
-        return {name: tuple(_open(edges)) for name, edges in self.graph.outgoing.items()}
-
-    def done(self, state: StateValue) -> list[Edge]:
-        return [e for e in self.open[state.name] if state.works and e.trigger == state.done]
-
-    def failed(self, state: StateValue) -> list[Edge]:
-        return [e for e in self.open[state.name] if state.works and e.trigger == state.failed]
-
-    def timer(self, state: StateValue) -> list[Edge]:
-        trigger = state.after[1] if state.after and not state.works else None
-        return [e for e in self.open[state.name] if e.trigger == trigger]
-
-    def by_hand(self, state: StateValue) -> list[Edge]:
-        """What may be fired from outside: not what ends a stage, which belongs to its task."""
-        own = {state.done, state.failed} if state.works else set()
-        return [e for e in self.open[state.name] if e.trigger not in own]
-
     # What the model asks of the graph
 
     def states(self) -> str:
         rows = [
-            f"  {self.ids[s.name]}{',' if n < len(self.graph.states) else ''} /* {_said(s)} */"
+            f"  {self.ids[s.name]}{',' if n < len(self.graph.states) else ''} /* {said(s)} */"
             for n, s in enumerate(self.graph, 1)
         ]
         return "\n".join(["mtype:state = {", "  nowhere,", *rows, "};", ""])
 
     def sets(self) -> Iterator[str]:
-        states, goals = self.graph.states, self.graph.goals
-        ends = {*goals, *(state.name for state in states if state.final)}
-        waits = {e.source for s in states if not s.works for e in self.open[s.name] if e.dest != s.name}
+        states = self.graph.states
         yield self.among("WORKS", [s for s in states if s.works], "a task runs")
         yield self.among("HAS_TIMER", [s for s in states if s.after and not s.works], "a timer moves it")
-        yield self.among("MAY_BE_FIRED", [s for s in states if self.by_hand(s)], "a person may move it")
-        yield self.among("IS_GOAL", [self.graph[name] for name in goals], "a goal")
-        yield self.among("RESTS", [s for s in states if s.name in ends | waits], "an end, or it waits")
-        yield self.pairs("IS_DECLARED", self.open.__getitem__)
-        yield self.pairs("IS_BY_HAND", lambda name: self.by_hand(self.graph[name]))
+        yield self.among(
+            "MAY_BE_FIRED", [s for s in states if self.choices.by_hand(s)], "a person may move it"
+        )
+        yield self.among("IS_GOAL", [self.graph[name] for name in self.graph.goals], "a goal")
+        yield self.among("RESTS", [s for s in states if self.choices.rests(s)], "an end, or it waits")
+        yield self.pairs("IS_DECLARED", self.choices.open)
+        yield self.pairs("IS_BY_HAND", self.choices.by_hand)
 
     def numbers(self) -> Iterator[str]:
         steps = [(f"(s) == {self.ids[s.name]}", len(s.steps)) for s in self.graph if len(s.steps) > 1]
         yield _number("STEPS(s)", steps, "1", "how many tasks run one after the other")
         yield _number("LIMIT(s, k)", list(self.limits()), "STRIKES", "how often a step is tried")
 
-    def choices(self) -> Iterator[str]:
+    def ways(self) -> Iterator[str]:
         yield ""
         yield _choice("any_state(t)", [("true", f"t = {id}") for id in self.ids.values()])
-        yield self.edges("done_edge", self.done)
-        yield self.edges("failed_edge", self.failed)
-        yield self.edges("timer_edge", self.timer)
-        yield self.edges("hand_edge", self.by_hand)
+        yield self.edges("done_edge", self.choices.done)
+        yield self.edges("failed_edge", self.choices.failed)
+        yield self.edges("timer_edge", self.choices.timer)
+        yield self.edges("hand_edge", self.choices.by_hand)
 
     def among(self, name: str, states: Iterable[StateValue], said: str) -> str:
         return _any(f"{name}(s)", [f"(s) == {self.ids[s.name]}" for s in states], said)
 
-    def pairs(self, name: str, of: Callable[[str], Iterable[Edge]]) -> str:
-        moves = dict.fromkeys((edge.source, edge.dest) for state in self.graph for edge in of(state.name))
+    def pairs(self, name: str, of: Callable[[StateValue], Iterable[Edge]]) -> str:
+        moves = dict.fromkeys((edge.source, edge.dest) for state in self.graph for edge in of(state))
         cases = [f"((s) == {self.ids[source]} && (t) == {self.ids[dest]})" for source, dest in moves]
         return _any(f"{name}(s, t)", cases)
 
@@ -171,11 +153,11 @@ class _Tables:
                     at = f"(s) == {self.ids[state.name]} && (k) == {number} && STRIKES > {step.max_attempts}"
                     yield at, step.max_attempts
 
-    def edges(self, name: str, of: Callable[[StateValue], list[Edge]]) -> str:
+    def edges(self, name: str, of: Callable[[StateValue], Sequence[Edge]]) -> str:
         options = []
         for state in self.graph:
             edges, at = of(state), f"s == {self.ids[state.name]}"
-            options += [(at, f"t = {self.ids[e.dest]} /* {_comment(_taken(e))} */") for e in edges]
+            options += [(at, f"t = {self.ids[e.dest]} /* {comment(taken(e))} */") for e in edges]
             if edges and all(edge.guards for edge in edges):
                 options.append((at, "t = nowhere /* every guard refuses */"))
         return _choice(f"{name}(s, t)", options, "t = nowhere")
@@ -188,34 +170,8 @@ def _number(head: str, cases: Sequence[tuple[str, int]], other: str, said: str) 
     return f"/* {said} */\n#define {head} {text}"
 
 
-def _open(edges: Iterable[Edge]) -> Iterator[Edge]:
-    """Leave out what leaves nothing, and what comes after an unguarded edge of the same trigger."""
-    closed: set[str] = set()
-    for edge in edges:
-        if edge.trigger not in closed and not edge.internal:
-            yield edge
-        if not edge.guards:
-            closed.add(edge.trigger)
-
-
 def _id(index: int, name: str) -> str:
     return f"s_{name}" if re.fullmatch(r"[a-zA-Z0-9_]+", name) else f"s{index}"
-
-
-def _comment(text: str) -> str:
-    """A text that ends no comment and begins no line: letters of any language may stand."""
-    printable = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
-    return " ".join(printable.split()).replace("*/", "* /").replace("/*", "/ *")
-
-
-def _said(state: StateValue) -> str:
-    parts = [repr(state.name), state.label, f"waits for {state.waits_for}" if state.waits_for else ""]
-    parts += [step.task for step in state.steps]
-    return _comment("; ".join(part for part in parts if part))
-
-
-def _taken(edge: Edge) -> str:
-    return f"{edge.trigger} [{' and '.join(edge.guards)}]" if edge.guards else edge.trigger
 
 
 def _any(head: str, cases: Iterable[str], said: str = "") -> str:
