@@ -4,11 +4,12 @@ What fails on some run is told by that run: it leads to where ``AG`` fails, and 
 does. What fails since no run exists, such as ``EF``, has no run to tell: the path leads to the state where
 it fails, and the message says what does not exist.
 
-How short: the path has the fewest edges of all that tell the failure, those of its loop included, but for
-three cases. With fairness, the way to the loop is the shortest to any such loop, and the loop, which takes
-each fair edge of its states, is only short. Where the loops are so large that the shortest cannot be found
-by looking at a few million edges, the loop is one of theirs. And where two formulas must both be
-told, the one that takes fewer edges is, and the other is mentioned.
+How short: the path has the fewest edges of all that tell the failure, those of its loop included, which
+begins where what it tells begins and not on the way there, but for three cases. With fairness, the way to
+the loop is the shortest to any such loop, and the loop, which takes each fair edge of its states, is only
+short. Where the loops are so large that the shortest cannot be found by looking at a few million edges, the
+loop is one of theirs. And where two formulas must both be told, the one that takes fewer edges is, and the
+other is mentioned.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ class Witness:
             return False
         if self.stem:
             return any(self.path.end in end and end <= inside for end in self.naive.for_ever)
-        if self.path.loop is None:
+        if self.path.loop is None or self.path.loop < at:  # it tells what begins before it
             return False
         again = self.states[self.path.loop :]
         owed = [edge for edge in self.naive.fair if edge.source in again]
