@@ -13,7 +13,6 @@ from django.db.models import Count, Q
 
 from integration import recovery, status
 from integration.binding import RowBinding
-from integration.entries import Entry
 
 __all__ = ["contents", "immediate"]
 
@@ -69,16 +68,15 @@ def _readable(what: str, alias: str, look: Callable[[str], Messages]) -> Message
 
 
 def _waiting(alias: str) -> Messages:
-    parked = Entry.objects.using(alias).parked().count()
-    if parked:
-        msg = f"{parked} entries on {alias!r} wait for a person: their failure could not be handled."
+    health = status.health(using=alias)
+    if health.parked:
+        msg = f"{health.parked} entries on {alias!r} wait for a person: their failure could not be handled."
         hint = "See manage.py statemachine status, then move the rows with manage.py statemachine to-state."
         yield checks.Warning(msg, hint=hint, id="statemachine.W002")
     for stranger in status.strangers(using=alias):
         msg = f"On {alias!r} {stranger}."
         hint = "Run the code that declares it, or move the rows with manage.py statemachine to-state."
         yield checks.Warning(msg, hint=hint, id="statemachine.W003")
-    health = status.health(using=alias)
     if health.longest is not None:
         waited = status.age(health.longest, health.now)
         msg = f"{health.unanswered} entries on {alias!r} are unanswered, the longest for {waited}."

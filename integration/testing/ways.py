@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,8 +28,11 @@ class Ways:
 
     @cached_property
     def edges(self) -> Mapping[str, tuple[Edge, ...]]:
-        """The edges that can be taken, by the state that they leave."""
-        return {state: tuple(_open(edges)) for state, edges in self.graph.outgoing.items()}
+        """The edges that can be taken and move the row, by the state that they leave."""
+        return {
+            state: tuple(edge for edge in edges if not edge.internal)
+            for state, edges in self.graph.open.items()
+        }
 
     @cached_property
     def shortest(self) -> Mapping[str, Path]:
@@ -81,15 +84,6 @@ class Ways:
             if far is not None and edge.dest != state and edge.trigger not in own:
                 nearest[edge.trigger] = min(far, nearest.get(edge.trigger, far))
         return sorted(nearest, key=lambda trigger: nearest[trigger])
-
-
-def _open(edges: tuple[Edge, ...]) -> Iterator[Edge]:
-    """Leave out what moves nothing, and what stands behind an unguarded edge of the same trigger."""
-    closed: set[str] = set()
-    for edge in edges:
-        if edge.trigger not in closed and not edge.internal:
-            yield edge
-        closed |= set() if edge.guards else {edge.trigger}
 
 
 def come_to_rest(world: World) -> None:

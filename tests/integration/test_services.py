@@ -38,6 +38,7 @@ EVERYWHERE = [
     ("races",),
     ("crash_matrix", "crash_points"),
     ("simulation",),
+    ("driving", "pipeline_test::TestPaper", "pipeline_test::TestCommits"),
 ]
 ON_POSTGRESQL_ONLY = [("services",), ("celery_errors",), ("pools",)]
 CONTRACT = [
@@ -52,7 +53,8 @@ CONTRACT = [
 def test_it_holds_on_a_server(database, names, tally):
     """One contract for every database: the same tests, in a process that has it."""
     environment = {**os.environ, "DATABASE_URL": services.address(database)}
-    files = [str(HERE / f"test_{name}.py") for name in names]
+    parts = (name.partition("::") for name in names)
+    files = [f"{HERE / f'test_{file}.py'}{mark}{test}" for file, mark, test in parts]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", *files]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
