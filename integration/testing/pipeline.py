@@ -94,9 +94,12 @@ def pipeline_test(
 
 
 def _field_of(model: type[models.Model], name: str) -> StateField:
+    if model._meta.abstract or not state_fields(model):
+        why = "is abstract, and has no rows" if model._meta.abstract else "has no StateField"
+        raise ValueError(f"{model.__name__} {why}. Pass a model that inherits it, or another one.")
     found = [field for field in state_fields(model) if name in ("", field.name)]
     if len(found) != 1:
-        names = ", ".join(field.name for field in state_fields(model)) or "none"
+        names = ", ".join(field.name for field in state_fields(model))
         raise ValueError(f"{model.__name__} has the state fields: {names}. Pass the name of one of them.")
     return found[0]
 

@@ -20,7 +20,7 @@ from integration.testing.ways import reach_a_goal
 from integration.testing.world import World
 from statemachine import LeaseLost
 from tests.integration.test_mutants import MUTANTS, broken
-from tests.papers.models import Journal, Leaflet, Paper, Remark
+from tests.papers.models import Journal, Leaflet, Paper, Printable, Remark
 
 FROM_EVERY_STATE = "test_a_goal_is_reached_from_every_state"
 INTERRUPTED = "test_a_stage_that_is_interrupted_leaves_what_one_attempt_leaves"
@@ -312,6 +312,14 @@ def test_what_the_graph_does_not_know_is_refused_at_once(options, said):
 def test_a_model_with_two_fields_needs_the_name_of_one():
     with pytest.raises(ValueError, match=r"Journal has the state fields: status, print_status\. Pass"):
         pipeline_test(Journal)
+
+
+@pytest.mark.parametrize(
+    ("model", "why"), [(Printable, "is abstract, and has no rows"), (Remark, "has no StateField")]
+)
+def test_a_model_without_a_pipeline_is_refused(model, why):
+    with pytest.raises(ValueError, match=rf"{model.__name__} {why}\."):
+        pipeline_test(model)
 
 
 def test_a_task_without_a_body_is_told(monkeypatch):
