@@ -65,7 +65,13 @@ def test_tlc_reads_whatever_a_user_calls_a_state(tmp_path, tally):
 def test_everything_in_the_module_happens(tmp_path):
     """What never happens would break no claim either."""
     verdict = check(
-        to_tla(every.graph), tmp_path, claims=["TypeOK"], options=["-coverage", "1"], **ONE, Jumps=1
+        to_tla(every.graph),
+        tmp_path,
+        claims=["TypeOK"],
+        options=["-coverage", "1"],
+        **ONE,
+        Strikes=1,
+        Jumps=1,
     )
     assert verdict.holds
     report = verdict.told.rpartition("The coverage statistics")[2]
