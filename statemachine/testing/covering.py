@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 
+from statemachine.components import Groups, components
 from statemachine.graph import Edge, Path
-from statemachine.testing.components import components
 from statemachine.testing.roads import Declared, Roads
 
 __all__ = ["covering_paths"]
@@ -34,6 +34,14 @@ def covering_paths(machine: Declared, *, start: object = None) -> tuple[Path, ..
     roads = Roads(machine, start)
     cover = _Cover(roads)
     return tuple(cover.walk(bridges) for bridges in _Flow(roads, cover.component).walks())
+
+
+def _components(roads: Roads) -> Mapping[str, int]:
+    """The number of the strongly connected component of each state."""
+    numbers = {state: number for number, state in enumerate(roads.states)}
+    successors = [[numbers[edge.dest] for edge in roads.open[state]] for state in roads.states]
+    found = components(successors, Groups(bytes(len(numbers))), numbers.values())
+    return {roads.states[state]: number for number, states in enumerate(found) for state in states}
 
 
 class _Flow:
@@ -144,7 +152,7 @@ class _Cover:
 
     def __init__(self, roads: Roads) -> None:
         self._roads = roads
-        self.component = components(roads)
+        self.component = _components(roads)
         self._within: dict[int, dict[Edge, None]] = {number: {} for number in self.component.values()}
         for edge in roads.edges:
             if self._is_within(edge):
