@@ -3,12 +3,12 @@
 Within a strongly connected component one walk can take all edges, so the number of walks is decided by the
 edges between components, which form a directed acyclic graph. There it is a minimum flow from the start in
 which every edge carries at least one walk: any flow that does, less what augmenting paths take away (the
-maximum flow of the residual network; Ford and Fulkerson 1956).
+maximum flow of the residual network; Dinic 1970).
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 
 from statemachine.components import Groups, components
@@ -16,6 +16,9 @@ from statemachine.graph import Edge, Path
 from statemachine.testing.roads import Declared, Roads
 
 __all__ = ["covering_paths"]
+
+Step = tuple[int, int, int]
+"""A component, the bridge that leads there, and by how much what that carries is changed."""
 
 
 def covering_paths(machine: Declared, *, start: object = None) -> tuple[Path, ...]:
@@ -45,19 +48,20 @@ def _components(roads: Roads) -> Mapping[str, int]:
 
 
 class _Flow:
-    """How many walks take each bridge, an edge between two components: at least one."""
+    """How many walks take each bridge, an edge between two components: at least one. Both go by numbers."""
 
     def __init__(self, roads: Roads, component: Mapping[str, int]) -> None:
-        self._component = component
-        self._source = component[roads.start]
         self._bridges = [e for e in roads.edges if component[e.source] != component[e.dest]]
-        self._out: dict[int, list[Edge]] = {number: [] for number in component.values()}
-        self._into: dict[int, list[Edge]] = {number: [] for number in component.values()}
-        for bridge in self._bridges:
-            self._out[component[bridge.source]].append(bridge)
-            self._into[component[bridge.dest]].append(bridge)
-        self._carried: Counter[Edge] = Counter()
-        self._ending: Counter[int] = Counter()
+        self._source = component[roads.start]
+        self._from = [component[bridge.source] for bridge in self._bridges]
+        self._to = [component[bridge.dest] for bridge in self._bridges]
+        self._out: list[list[int]] = [[] for _ in range(len(set(component.values())))]
+        self._into: list[list[int]] = [[] for _ in self._out]
+        for bridge in range(len(self._bridges)):
+            self._out[self._from[bridge]].append(bridge)
+            self._into[self._to[bridge]].append(bridge)
+        self._carried = [0 for _ in self._bridges]
+        self._ending = [0 for _ in self._out]
 
     def walks(self) -> Iterator[list[Edge]]:
         """The bridges that each walk takes, in order."""
@@ -65,82 +69,97 @@ class _Flow:
             yield []
             return
         self._feed()
-        while (ways := self._augmenting()) is not None:
-            self._augment(*ways)
-        for _ in range(self._ending.total()):
-            yield list(self._descend())
+        while self._source in (levels := self._levels()):
+            self._take_away(levels)
+        for _ in range(sum(self._ending)):
+            yield [self._bridges[bridge] for bridge in self._descend()]
 
     def _feed(self) -> None:
         """Send a walk through every bridge, and on through what no walk took yet."""
         entered = self._entered()
-        for bridge in self._bridges:
+        for bridge in range(len(self._bridges)):
             if not self._carried[bridge]:
                 self._send(bridge, entered)
 
-    def _send(self, bridge: Edge, entered: Mapping[int, Edge | None]) -> None:
-        before: Edge | None = bridge
+    def _send(self, bridge: int, entered: Mapping[int, int | None]) -> None:
+        before: int | None = bridge
         while before is not None:
             self._carried[before] += 1
-            before = entered[self._component[before.source]]
-        last: Edge | None = bridge
+            before = entered[self._from[before]]
+        last: int | None = bridge
         while last is not None:
-            at = self._component[last.dest]
+            at = self._to[last]
             last = next((on for on in self._out[at] if not self._carried[on]), None)
             if last is not None:
                 self._carried[last] += 1
         self._ending[at] += 1
 
-    def _entered(self) -> Mapping[int, Edge | None]:
+    def _entered(self) -> Mapping[int, int | None]:
         """For each component the bridge by which a shortest way enters it."""
-        entered: dict[int, Edge | None] = {self._source: None}
+        entered: dict[int, int | None] = {self._source: None}
         queue = deque(entered)
         while queue:
             for bridge in self._out[queue.popleft()]:
-                if (number := self._component[bridge.dest]) not in entered:
-                    entered[number] = bridge
-                    queue.append(number)
+                if (component := self._to[bridge]) not in entered:
+                    entered[component] = bridge
+                    queue.append(component)
         return entered
 
-    def _augmenting(self) -> tuple[int, list[tuple[Edge, int]]] | None:
-        """Where a walk may end no more, and which bridges then carry one more or less; None: it is minimal.
-
-        From an end to the start, along any bridge, and against those that carry more than they must.
-        """
-        found: dict[int, tuple[int, Edge, int] | None] = {n: None for n in self._out if self._ending[n]}
-        queue = deque(found)
-        while queue and self._source not in found:
+    def _levels(self) -> Mapping[int, int]:
+        """How many steps it takes from the nearest end, for each component up to the start."""
+        levels = {component: 0 for component, ending in enumerate(self._ending) if ending}
+        queue = deque(levels)
+        while queue and self._source not in levels:
             at = queue.popleft()
-            for number, bridge, change in self._residual(at):
-                if number not in found:
-                    found[number] = (at, bridge, change)
-                    queue.append(number)
-        if self._source not in found:
-            return None
-        at, changes = self._source, list[tuple[Edge, int]]()
-        while (step := found[at]) is not None:
-            at, bridge, change = step
-            changes.append((bridge, change))
-        return at, changes
+            for component, _, _ in self._residual(at):
+                if component not in levels:
+                    levels[component] = levels[at] + 1
+                    queue.append(component)
+        return levels
 
-    def _residual(self, at: int) -> Iterator[tuple[int, Edge, int]]:
+    def _residual(self, at: int) -> Iterator[Step]:
+        """Along any bridge, which then carries one more, and against those that carry more than they must."""
         for bridge in self._into[at]:
             if self._carried[bridge] > 1:
-                yield self._component[bridge.source], bridge, -1
+                yield self._from[bridge], bridge, -1
         for bridge in self._out[at]:
-            yield self._component[bridge.dest], bridge, 1
+            yield self._to[bridge], bridge, 1
 
-    def _augment(self, ending: int, changes: list[tuple[Edge, int]]) -> None:
-        self._ending[ending] -= 1
-        for bridge, change in changes:
-            self._carried[bridge] += change
+    def _take_away(self, levels: Mapping[int, int]) -> None:
+        """End no walk more where a shortest way leads back to the start, until there is none as short."""
+        left: dict[int, list[Step]] = {}
+        for end in [component for component, level in levels.items() if level == 0]:
+            while self._ending[end] and (way := self._way(end, levels, left)):
+                self._ending[end] -= 1
+                for _, bridge, change in way:
+                    self._carried[bridge] += change
 
-    def _descend(self) -> Iterator[Edge]:
+    def _way(self, end: int, levels: Mapping[int, int], left: dict[int, list[Step]]) -> list[Step]:
+        """From an end to the start, level by level; empty if there is none. Forgets what leads nowhere."""
+        way, at = list[Step](), end
+        while at != self._source:
+            if at not in left:
+                left[at] = [step for step in self._residual(at) if levels.get(step[0]) == levels[at] + 1]
+            while left[at] and left[at][-1][2] < 0 and self._carried[left[at][-1][1]] == 1:
+                left[at].pop()
+            if left[at]:
+                way.append(left[at][-1])
+                at = way[-1][0]
+            elif way:
+                way.pop()
+                at = way[-1][0] if way else end
+                left[at].pop()
+            else:
+                break
+        return way
+
+    def _descend(self) -> Iterator[int]:
         """Take one walk out of the flow."""
         at = self._source
         while (bridge := next((on for on in self._out[at] if self._carried[on]), None)) is not None:
             self._carried[bridge] -= 1
             yield bridge
-            at = self._component[bridge.dest]
+            at = self._to[bridge]
 
 
 class _Cover:

@@ -329,6 +329,37 @@ def test_where_nothing_comes_round_it_takes_as_few_walks_as_there_can_be(graph: 
     assert len(cover) == least_cover(graph)
 
 
+def least_cover_without_cycles(graph: Graph) -> int:
+    """Dilworth by König: as many walks as there are edges, less those that follow one in the best pairing."""
+    edges = open_edges(graph)
+    after = {state.name: reached(edges, state.name) for state in graph}
+    follows = {e: [f for f in edges if f.source in after[e.dest]] for e in edges}
+    before: dict[Edge, Edge] = {}
+
+    def is_paired(e: Edge, seen: set[Edge]) -> bool:
+        for f in follows[e]:
+            if f not in seen:
+                seen.add(f)
+                if f not in before or is_paired(before[f], seen):
+                    before[f] = e
+                    return True
+        return False
+
+    return len(edges) - sum(is_paired(e, set()) for e in edges)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_larger_cover_is_of_as_few_walks_as_there_can_be(seed: int) -> None:
+    drawn, line = Random(seed), [f"s{n}" for n in range(25)]
+    along = [f"{a} on {b}" for a, b in pairwise(line)]
+    pairs = [sorted(drawn.sample(line, 2), key=line.index) for _ in range(30)]
+    ways = graph(*along, *(f"{a} leap{n} {b}" for n, (a, b) in enumerate(pairs)))
+    cover = covering_paths(ways)
+
+    assert taken_by(cover) == to_cover(ways)
+    assert len(cover) == least_cover_without_cycles(ways)
+
+
 def nearest_first(graph: Graph) -> int:
     """How many walks it takes to go on to the nearest edge that is left, until none is within reach."""
     left, number = dict.fromkeys(open_edges(graph)), 0
