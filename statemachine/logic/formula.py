@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from statemachine.errors import DeclarationError
@@ -107,8 +108,11 @@ class Constant(Formula):
 class Atom(Formula):
     """Holds in the states of a name, with a tag or in a phase.
 
+    Raises:
+        DeclarationError: The name is no text, or there is no such kind.
+
     Attributes:
-        name: The name of the state, the tag or the phase.
+        name: The name of the state, the tag or the phase; given a member of an enum, what that is stored as.
         kind: Which of them; empty for a bare name, which may be any as long as it is clear.
     """
 
@@ -116,6 +120,16 @@ class Atom(Formula):
     kind: Kind = ""
 
     level = _ATOM
+
+    def __post_init__(self) -> None:
+        if isinstance(self.name, Enum):
+            from statemachine.engine import state_key  # which knows graphs, which know formulas
+
+            object.__setattr__(self, "name", state_key(self.name))
+        if not isinstance(self.name, str) or self.kind not in ("", *KINDS):
+            raise DeclarationError(
+                f"{self.name!r} names no {self.kind or listed([*KINDS], last=' or ')}.", hint=HINT
+            )
 
     def __str__(self) -> str:
         plain = _PLAIN.fullmatch(self.name) and self.name not in RESERVED
@@ -328,13 +342,15 @@ def quoted(name: str) -> str:
 
 
 def as_formula(given: Formula | str) -> Formula:
-    """The formula, or what its text says.
+    """The formula, or what its text says, or the atom that an enum's member names.
 
     Raises:
         DeclarationError: It is neither, or a text that is no formula.
     """
     if isinstance(given, Formula):
         return given
+    if isinstance(given, Enum):
+        return Atom(given)
     if isinstance(given, str):
         from statemachine.logic.notation import parse  # which builds these formulas
 

@@ -127,6 +127,11 @@ def _fair(given: Fairness | str | Iterable[str] | None) -> Fairness | tuple[str,
     if given is None or isinstance(given, Fairness):
         return given
     triggers = (given,) if isinstance(given, str) else tuple(given)
+    if not all(isinstance(trigger, str) for trigger in triggers):
+        raise DeclarationError(
+            f"fair={triggers!r} names what is no trigger.",
+            hint="Give it IN_THE_END, or the names of triggers.",
+        )
     return triggers or None
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from enum import Enum
 
 import pytest
 from hypothesis import given
@@ -255,6 +256,41 @@ def test_a_formula_that_is_not_refused_is_not_too_deep_for_anything(text):
 @pytest.mark.parametrize("wrong", [None, 7, REVIEW, always("p")], ids=lambda wrong: type(wrong).__name__)
 def test_what_is_neither_a_formula_nor_a_text_is_refused(wrong):
     assert refused(AG, wrong) == f"{wrong!r} is no formula. {HINT}"
+
+
+class Place(str, Enum):  # noqa: UP042 - a StrEnum prints as its value, this does not
+    DRAFT = "draft"
+
+
+class Bare(Enum):
+    DRAFT = "draft"
+
+
+@pytest.mark.parametrize("member", [Place.DRAFT, Bare.DRAFT], ids=["string", "bare"])
+def test_a_member_of_an_enum_names_what_it_is_stored_as(member):
+    assert parse(str(AG(state(member)))) == AG(state(member)) == AG(state("draft"))
+    assert type(state(member).name) is str
+    assert AG(member) == AG("draft")
+    assert ~state("draft") | member == ~state("draft") | "draft"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        (lambda: tag(5), "5 names no tag."),
+        (lambda: Atom(None), "None names no state, tag or phase."),
+        (lambda: Atom("x", "label"), "'x' names no label."),
+    ],
+    ids=["tag", "bare", "kind"],
+)
+def test_an_atom_that_names_nothing_is_refused_when_it_is_made(wrong, problem):
+    assert refused(wrong) == f"{problem} {HINT}"
+
+
+def test_fair_triggers_that_are_no_texts_are_refused():
+    assert refused(lambda: Property("AG draft", fair=["go", 5])) == (
+        "fair=('go', 5) names what is no trigger. Give it IN_THE_END, or the names of triggers."
+    )
 
 
 # Properties
