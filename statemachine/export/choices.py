@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from statemachine.graph import Edge, Graph, StateValue
 
@@ -13,7 +13,7 @@ class Choices:
     """The edges that leave a state, or enter it anew, and are not hidden behind an unguarded one."""
 
     def __init__(self, graph: Graph) -> None:
-        self._open = {name: tuple(_open(edges)) for name, edges in graph.outgoing.items()}
+        self._open = {name: tuple(e for e in edges if not e.internal) for name, edges in graph.open.items()}
         self._ends = {*graph.goals, *(state.name for state in graph if state.final)}
 
     def open(self, state: StateValue) -> Sequence[Edge]:
@@ -38,13 +38,3 @@ class Choices:
         """Whether a run may stay: at an end, or where it waits for somebody."""
         waits = not state.works and any(edge.dest != state.name for edge in self.open(state))
         return waits or state.name in self._ends
-
-
-def _open(edges: Iterable[Edge]) -> Iterator[Edge]:
-    """Leave out what leaves nothing, and what comes after an unguarded edge of the same trigger."""
-    closed: set[str] = set()
-    for edge in edges:
-        if edge.trigger not in closed and not edge.internal:
-            yield edge
-        if not edge.guards:
-            closed.add(edge.trigger)

@@ -171,7 +171,8 @@ def _number(head: str, cases: Sequence[tuple[str, int]], other: str, said: str) 
 
 
 def _id(index: int, name: str) -> str:
-    return f"s_{name}" if re.fullmatch(r"[a-zA-Z0-9_]+", name) else f"s{index}"
+    # spin cuts long words off.
+    return f"s_{name}" if re.fullmatch(r"[a-zA-Z0-9_]{1,60}", name) else f"s{index}"
 
 
 def _any(head: str, cases: Iterable[str], said: str = "") -> str:

@@ -191,6 +191,14 @@ def test_what_a_graph_declares_is_claimed_unless_something_else_is():
     assert "\nltl property_" not in to_promela(declared, properties=[])
 
 
+def test_a_state_whose_name_is_too_long_for_spin_goes_by_its_number():
+    names = ("a" * 60, "b" * 61)
+    states = tuple(StateValue(name=name) for name in names)
+    model = to_promela(Graph(name="long", states=states, edges=(), initial=names[0], goals=()))
+    assert f"\n  s_{names[0]}, /*" in model
+    assert f"\n  s1 /* '{names[1]}'" in model
+
+
 def test_a_claim_about_an_unknown_state_is_refused():
     with pytest.raises(DeclarationError):
         to_promela(review.graph, properties=[always("nonsense")])
