@@ -154,7 +154,7 @@ def _imported(module: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         # The module is the user's: it may raise anything, or exit like a script, and look like success.
         raise DeclarationError(
-            f"The module {module!r} cannot be imported: {type(error).__name__}: {error}.",
+            f"The module {module!r} cannot be imported: {type(error).__name__}: {str(error).rstrip('.')}.",
             hint="Run this where `import` finds it; a module that needs Django is verified with manage.py.",
         ) from error
 

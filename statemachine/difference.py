@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from statemachine.enqueue import Enqueue
@@ -191,4 +192,6 @@ def _spoken(value: Any) -> str:
         return "empty"
     if isinstance(value, tuple):
         return ", ".join(map(_spoken, value))
+    if isinstance(value, timedelta):
+        return str(value).removesuffix(", 0:00:00")
     return repr(value) if isinstance(value, str | bool) else str(value)

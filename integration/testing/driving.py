@@ -186,14 +186,15 @@ def fail_at(
         ValueError: No such state has a task, or nothing declares the body of its task.
         AssertionError: No attempt was made to fail, so that the test showed nothing.
     """
-    raised = error if error is not None else RuntimeError(f"made to fail by fail_at({state!r})")
+    what = error if error is not None else RuntimeError(f"made to fail by fail_at({state!r})")
+    raised = what() if isinstance(what, type) else what
     done = Failures()
 
     def failing(body: Body, stage: Stage) -> object:
         if times is not None and done.raised >= times:
             return body(stage)
         done.raised += 1
-        raise raised
+        raise raised.with_traceback(None)  # or each attempt would tell of all before it
 
     with _bodies_of(state, machine, failing):
         yield done

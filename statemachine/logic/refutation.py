@@ -158,7 +158,7 @@ class _Story:
             self.hint = self._way_out()
         else:
             self.notes.append(f"{self._staying()}{there}")
-            self.hint = f"Declare an edge out of {self._name} that no guard refuses."
+            self.hint = self._further()
 
     def _round(self, operand: Formula) -> list[Step] | None:
         (inside,) = (loop for loop in map(frozenset, self._checker.loops(operand)) if self._at in loop)
@@ -175,6 +175,11 @@ class _Story:
         if self._checker.is_fair:
             return "No fair edge leaves the loop: declare one, or name the trigger of one that does in fair=."
         return "Declare the loop otherwise; if a run leaves it in the end, say by which triggers: fair=."
+
+    def _further(self) -> str:
+        if self._kripke.edges[self._at]:
+            return f"Declare an edge out of {self._name} that no guard refuses."
+        return f"Let a run end elsewhere: declare an edge out of {self._name}, or none that leads there."
 
     def _staying(self) -> str:
         if self._kripke.edges[self._at]:

@@ -71,4 +71,7 @@ def refutations(kripke: Kripke, claim: Property) -> list[Finding]:
     found = refuted(kripke, claim)
     if found is None:
         return []
-    return [Finding(property=claim.title, msg=found.msg, hint=found.hint, state=found.state, path=found.path)]
+    msg = found.msg.removeprefix(
+        f"{claim.title} does not hold: "
+    )  # a property without a name is its own title
+    return [Finding(property=claim.title, msg=msg, hint=found.hint, state=found.state, path=found.path)]

@@ -113,7 +113,9 @@ def every_final_state_is_an_end(search: Search) -> Iterator[Finding]:
                 "final-is-an-end",
                 at,
                 msg=f"{state.name!r} is final, yet {either(edge.trigger for edge in leaving)} leaves it.",
-                hint="A source of '*' takes final states along: list the sources, or drop final=True.",
+                hint="A source of '*' takes final states along: list the sources, or drop final=True."
+                if any(edge.wildcard for edge in leaving)
+                else "Drop final=True if it is right that a run goes on from there, or delete the edge.",
                 level="warning",
             )
             yield _one_further(found, leaving[0])

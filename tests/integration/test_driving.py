@@ -1,5 +1,6 @@
 """`run_to_completion`, `fail_at` and `redeliver_at`: one row through its real stages."""
 
+import logging
 from datetime import timedelta
 
 import pytest
@@ -34,6 +35,14 @@ def test_a_row_runs_to_its_end_and_the_way_is_told(paper, runs):
     assert (path.states, paper.status) == (TO_THE_END[1:], "published")
     assert set(path.edges) <= set(review.graph.edges)
     assert [task for task, _, _ in runs] == ["papers.check", "papers.score", "papers.explain"]
+
+
+def test_an_attempt_that_is_made_to_fail_tells_of_no_other(paper, caplog):
+    with fail_at("checking", times=None):
+        run_to_completion(paper)
+    told = [logging.Formatter().formatException(r.exc_info) for r in caplog.records if r.exc_info]
+    assert len(told) == 3
+    assert [one.count("in failing") for one in told] == [1, 1, 1]
 
 
 def test_a_row_that_waits_for_somebody_stays_there(db, runs):

@@ -55,7 +55,7 @@ def test_the_finding_against_a_formula_tells_its_shortest_story() -> None:
     assert (finding.property, finding.level, finding.state) == (KEPT, "error", "draft")
     assert finding.path is not None
     assert finding.path.states == ("draft", "shown", "draft")
-    assert f"{KEPT} does not hold" in finding.msg
+    assert finding.msg == "visible holds in 'shown'; visible does not hold in 'draft'."
     assert "3. hide() moves it to 'draft'" in str(verify(PAPERS, [KEPT]))
 
 

@@ -84,7 +84,7 @@ def told(new: Graph, old: Graph = REVIEW) -> list[str]:
         (with_state("published", final=False), ["state 'published': final: True -> False"]),
         (
             with_state("rejected", after=(timedelta(days=3), "discard")),
-            ["state 'rejected': after: 30 days, 0:00:00, 'discard' -> 3 days, 0:00:00, 'discard'"],
+            ["state 'rejected': after: 30 days, 'discard' -> 3 days, 'discard'"],
         ),
         (
             with_state("checking", steps=(replace(CHECK, max_attempts=5), Enqueue("papers.count"))),

@@ -380,9 +380,16 @@ def test_an_edge_out_of_a_final_state_is_a_warning_that_shows_it_taken() -> None
 
     assert (found.property, found.level, found.state) == ("final-is-an-end", "warning", "done")
     assert found.msg == "'done' is final, yet 'fail' or 'reopen' leaves it."
-    assert found.hint == "A source of '*' takes final states along: list the sources, or drop final=True."
+    assert found.hint == "Drop final=True if it is right that a run goes on from there, or delete the edge."
     assert found.path is not None
     assert found.path.states == ("draft", "done", "draft")
+
+
+def test_a_wildcard_that_leaves_a_final_state_is_told_to_list_its_sources() -> None:
+    again = [edge(f"{source} again draft", wildcard=True) for source in ("draft", "done")]
+    found = only(graph([DRAFT, DONE], "draft go done", *again))
+
+    assert found.hint == "A source of '*' takes final states along: list the sources, or drop final=True."
 
 
 def test_the_initial_state_is_left_by_the_path_shown_when_it_is_final() -> None:
