@@ -19,7 +19,7 @@ from integration.dispatch import Message, circuit, set_publisher
 from integration.entries import DatabaseNow, Entry, EntryQuerySet
 from integration.invariants import Where
 from integration.protocol import Subject, later
-from integration.stage import run
+from integration.stage import Outcome, run
 from integration.testing.attempts import watching
 from integration.testing.commits import Commits
 from integration.testing.judge import Judge
@@ -191,6 +191,10 @@ class World:
         def answer() -> None:
             outcome = run(message.entry, using=message.using, task=task, heartbeat=False)
             self.say(f"the message is {outcome.value}{self._error(message)}")
+            if task and outcome is Outcome.PARKED:
+                self.wrong(
+                    f"A failed stage could not be given up, and waits for a person{self._error(message)}."
+                )
 
         who = f"a worker takes the message for {message.task}, entry {message.entry}"
         return self.do(who, answer, entry=message.entry, **about)

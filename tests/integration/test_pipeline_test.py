@@ -186,6 +186,17 @@ def test_a_side_effect_before_the_commit_is_found(monkeypatch):
     assert "Something was done outside the database in a transaction, before it was committed" in told
 
 
+def test_a_failure_that_cannot_be_handled_is_found(monkeypatch):
+    def refuse(paper, event):
+        raise ValueError("no room for the error")
+
+    monkeypatch.setattr(Paper, "keep_error", refuse)
+    told = told_by(paper_test(), FROM_EVERY_STATE)
+    assert "A failed stage could not be given up, and waits for a person: " in told
+    assert "ValueError: no room for the error" in told
+
+
+@pytest.mark.filterwarnings("ignore:.*default mailer")  # of Django 6.1, whose own setting replaces it
 def test_a_mail_before_the_commit_is_found(monkeypatch):
     def send(paper, event):
         mail.send_mail("Sorry", "It failed.", "us@example.org", ["you@example.org"])
