@@ -342,6 +342,7 @@ def test_to_import_what_a_worker_imports_does_not_run_the_checks_again(app, isol
         ran.append("the checks")
         return []
 
+    count.tags = ()
     monkeypatch.setattr(registry, "registered_checks", {count})
     model_of(StateField(working()))
     assert of_workers(isolated) == []
