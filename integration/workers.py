@@ -46,14 +46,16 @@ def workers_of(app: Any) -> Workers:
     Tasks of modules that this process imported besides count as well.
     """
     return Workers(
-        tasks={name: _time_limit(task) for name, task in app.tasks.items()},
+        tasks={name: _time_limit(task, app.conf) for name, task in app.tasks.items()},
         queues=None if app.conf.task_create_missing_queues else frozenset(app.amqp.queues),
         sweeping=_is_scheduled(app, "statemachine.sweep"),
     )
 
 
-def _time_limit(task: Any) -> timedelta | None:
-    limits = [limit for limit in (task.soft_time_limit, task.time_limit) if limit]
+def _time_limit(task: Any, conf: Any) -> timedelta | None:
+    # Before Celery 5.7 a task knows only what was configured when it was made; its worker knows the rest.
+    soft, hard = task.soft_time_limit or conf.task_soft_time_limit, task.time_limit or conf.task_time_limit
+    limits = [limit for limit in (soft, hard) if limit]
     return timedelta(seconds=min(limits)) if limits else None
 
 
