@@ -57,7 +57,9 @@ def tests(session: nox.Session, django: str, celery: str) -> None:
     versions = (str(session.python), django, celery)
     chosen = [f"django=={django}.*", f"celery=={celery}.*"]
     install(session, "demo", "test", chosen=chosen, free=["django", "celery", "kombu"])
-    marks = "not services" if versions == AVAILABLE[-1] else "not services and not slow"
+    marks = "not services and not deep"
+    if versions != AVAILABLE[-1]:
+        marks += " and not slow"
     # Between the ends of the matrix only what knows Django or Celery can differ.
     between = versions in AVAILABLE[1:-1] and not session.posargs
     parts = ["tests/integration"] if between else []
@@ -92,6 +94,14 @@ def services(session: nox.Session) -> None:
     install(session, "demo", "postgresql", "mariadb", "redis", "test")
     session.env["ONWARD_EXPECT_SERVICES"] = os.environ.get("ONWARD_EXPECT_SERVICES", SERVICES)
     pytest(session, stage(session), "-n", "3", "--dist", "worksteal", "-m", "services")
+
+
+@nox.session(python=AVAILABLE[-1][0])
+def models(session: nox.Session) -> None:
+    """Let spin explore larger models of the protocol than `tests` does: `nox -s models`. It needs gcc too."""
+    install(session, "demo", "test")
+    session.env["ONWARD_EXPECT_SPIN"] = "1"
+    pytest(session, stage(session), "-m", "deep", "tests/model")
 
 
 @nox.session

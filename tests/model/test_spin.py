@@ -100,7 +100,7 @@ def test_a_sound_machine_holds(name, tmp_path, tally):
     assert checked(machine.graph, claim, tmp_path, tally, **sizes)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize("name", LARGE)
 def test_a_sound_machine_holds_among_many_states(name, tmp_path, tally):
     machine, claim, sizes = LARGE[name]
@@ -354,7 +354,7 @@ def test_spin_reaches_the_goal_where_verify_does(tmp_path, tally, drawn):
     agree_about_the_goal(drawn, tmp_path, tally)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @quickly(10)
 @given(graphs())
 def test_spin_reaches_the_goal_where_verify_does_in_many_graphs(tmp_path, tally, drawn):
@@ -369,7 +369,7 @@ def starts_itself_again(drawn):
     return left
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @quickly(10)
 @given(graphs())
 def test_spin_brings_to_rest_what_verify_cannot_find_stuck(tmp_path, tally, drawn):
