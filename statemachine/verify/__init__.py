@@ -48,7 +48,8 @@ def verify(graph: Graph, properties: Iterable[Claim] | None = None) -> Report:
     A finding is reported, never raised.
 
     Args:
-        properties: Names of `PROPERTIES`, formulas, their texts, or `statemachine.logic.Property` values.
+        properties: Names of `PROPERTIES` or of the graph's own, formulas, their texts, or
+            `statemachine.logic.Property` values.
 
     Raises:
         DeclarationError: A text is neither a name nor a formula, a formula names what is not there, or a
@@ -58,7 +59,7 @@ def verify(graph: Graph, properties: Iterable[Claim] | None = None) -> Report:
         asked: Sequence[Property | str] = (*PROPERTIES, *graph.properties)
         refuse_titles(graph.properties, PROPERTIES)
     else:
-        asked = [as_claim(claim, PROPERTIES) for claim in properties]
+        asked = [as_claim(claim, PROPERTIES, graph.properties) for claim in properties]
         refuse_titles(asked, PROPERTIES)
     search = Search(graph)
     return Report(

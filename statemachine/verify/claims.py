@@ -15,8 +15,8 @@ from statemachine.logic.kripke import Kripke, refuted
 __all__ = ["as_claim", "refuse_titles", "refutations", "sentence"]
 
 
-def as_claim(asked: Claim, names: Collection[str]) -> Property | str:
-    """A property, or one of the names.
+def as_claim(asked: Claim, names: Collection[str], declared: Iterable[Property] = ()) -> Property | str:
+    """A property, one of the names, or what a graph declared under the name.
 
     Raises:
         DeclarationError: A text is neither one of the names nor a formula.
@@ -27,12 +27,16 @@ def as_claim(asked: Claim, names: Collection[str]) -> Property | str:
         return Property(asked)
     if asked in names:
         return asked
+    own = {claim.title: claim for claim in declared}
+    if asked in own:
+        return own[asked]
     # No formula is written like this, so it is a mistyped name.
     if re.fullmatch(r"[a-z]+(-[a-z]+)+", asked):
-        close = get_close_matches(asked, names, n=1)
+        known = [*names, *own]
+        close = get_close_matches(asked, known, n=1)
         raise DeclarationError(
             f"There is no property {asked!r}.",
-            hint=f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(names)}.",
+            hint=f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known)}.",
         )
     return Property(asked)
 

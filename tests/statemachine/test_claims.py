@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from statemachine.errors import DeclarationError
 from statemachine.graph import Edge, Graph, StateValue
-from statemachine.logic import AF, AG, always, eventually, leads_to, tag
+from statemachine.logic import AF, AG, Property, always, eventually, leads_to, tag
 from statemachine.verify import PROPERTIES, verify
 
 PAPERS = Graph(
@@ -64,6 +65,14 @@ def test_a_formula_that_holds_is_proved() -> None:
     assert str(verify(PAPERS, ["EF done"])) == (
         "papers: 4 states, 4 reachable, 4 edges\nproved  EF done: asked for\n0 errors, 0 warnings"
     )
+
+
+def test_what_a_graph_declares_is_asked_for_by_its_name() -> None:
+    own = replace(PAPERS, properties=(always("visible", name="always-visible"), Property("EF done")))
+    assert [f.property for f in verify(own, ["always-visible"]).findings] == ["always-visible"]
+    assert verify(own, ["EF done"]).checked == (("EF done", "declared"),)
+    with pytest.raises(DeclarationError, match="Did you mean 'always-visible'"):
+        verify(own, ["always-visibly"])
 
 
 def test_what_is_assumed_to_be_fair_decides() -> None:
