@@ -45,7 +45,7 @@ PAGES = sorted(str(page.relative_to(ROOT)) for page in [ROOT / "README.md", *DOC
 NOT_RUN = {
     "pip install onward": "the tests run where the package is installed already",
     'pip install "onward[postgresql,redis]"': "as above",
-    'pip install ".[demo]" && python -m integration.demo': "a part of the continuous integration of its own",
+    'pip install ".[demo]" && python -m integration.demo': "the tests of the demo play it",
     'pip install "nox[uv]" && nox -s tests': "these are the tests",
     "nox -s chaos -- --seconds 60 --broker redis --json storm.json": "a storm takes a minute",
     "nox -s bench -- verify --json bench.json": "what it measures are minutes on an idle machine",
